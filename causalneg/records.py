@@ -1,0 +1,252 @@
+"""The typed rows that stages hand to each other, their Arrow schemas and their content-addressed ids."""
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def content_id(*parts: object) -> str:
+    """Return the id of a row: a hash of the values that determine it, the same in every process."""
+    encoded = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=12).hexdigest()
+
+
+class Record(BaseModel):
+    """A row: immutable, with no fields beyond the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Row = TypeVar("Row", bound=Record)
+
+
+class Passage(Record):
+    """A passage of the corpus."""
+
+    id: str
+    title: str = ""
+    text: str
+
+    @property
+    def full_text(self) -> str:
+        """Title and text as one string: what is searched, embedded and shown to the LLM."""
+        if not self.title or self.text.startswith(self.title):
+            return self.text
+        return f"{self.title}. {self.text}"
+
+
+class Query(Record):
+    """A query."""
+
+    id: str
+    text: str
+
+
+class Qrel(Record):
+    """A relevance judgement; `score` above zero makes the passage a positive of the query."""
+
+    query_id: str
+    passage_id: str
+    score: int = 1
+    split: str = "train"
+
+
+class Source(StrEnum):
+    """Where a negative comes from. The loss splits on this and never on a position."""
+
+    MINED = "mined"
+    GENERATED = "generated"
+
+
+class Mined(Record):
+    """A mined candidate of a query with every score the filters look at."""
+
+    query_id: str
+    passage_id: str
+    bm25_rank: int | None = None
+    bm25_score: float | None = None
+    dense_rank: int | None = None
+    dense_score: float = Field(description="cosine of query and candidate")
+    positive_score: float = Field(description="lowest cosine of the query and one of its positives")
+    verdict: Literal["accepted", "rejected"]
+    rejected_by: str | None = None
+
+
+class Facet(StrEnum):
+    """What kind of thing an information requirement asks for."""
+
+    INFORMATION_NEED = "information_need"
+    ENTITY = "entity"
+    ATTRIBUTE = "attribute"
+    CONSTRAINT = "constraint"
+    RELATION = "relation"
+    REASONING = "reasoning"
+    STYLE = "style"
+    OTHER = "other"
+
+
+class ViolationType(StrEnum):
+    """How a requirement is broken. `negation` is opt-in only: a negated answer still answers."""
+
+    ENTITY_SHIFT = "entity_shift"
+    INTENT_DRIFT = "intent_drift"
+    TEMPORAL_VIOLATION = "temporal_violation"
+    NUMERIC_VIOLATION = "numeric_violation"
+    SPATIAL_VIOLATION = "spatial_violation"
+    CAUSAL_VIOLATION = "causal_violation"
+    ATTRIBUTE_SHIFT = "attribute_shift"
+    RELATION_BREAK = "relation_break"
+    UPSTREAM_DOWNSTREAM = "upstream_downstream"
+    NEGATION = "negation"
+
+
+class Violation(Record):
+    """A way to break a critical requirement."""
+
+    type: ViolationType
+    direction: str
+    why_not_answer: str
+
+
+class Requirement(Record):
+    """One thing a passage must meet to be relevant. `evidence` stands verbatim in the positive."""
+
+    id: int
+    facet: Facet
+    content: str
+    evidence: str
+    critical: bool
+    violations: list[Violation] = []
+
+
+class Lineage(Record):
+    """What made a generated row: enough to make it again."""
+
+    model: str
+    model_fingerprint: str
+    prompt_version: str
+    seed: int
+    temperature: float
+
+
+class Analysis(Record):
+    """A positive taken apart into information requirements."""
+
+    id: str
+    query_id: str
+    positive_id: str
+    core_need: str
+    how_positive_answers: str
+    answer_boundary: str
+    requirements: list[Requirement]
+    lineage: Lineage
+
+
+class Edit(Record):
+    """The exact difference to the positive in `edit` mode."""
+
+    operation: Literal["replace", "drop"]
+    removed: str
+    inserted: str
+
+
+class Negative(Record):
+    """A generated negative with its lineage, every gate's score and the verdict."""
+
+    id: str
+    query_id: str
+    positive_id: str
+    analysis_id: str
+    title: str = ""
+    text: str
+    requirement_id: int
+    requirement: str
+    violation: ViolationType
+    mode: Literal["edit", "rewrite"]
+    origin: Literal["edited_positive", "rewritten_candidate", "from_scratch"]
+    explanation: str
+    edit: Edit | None = None
+    lineage: Lineage
+    scores: dict[str, float] = {}
+    verdict: Literal["accepted", "rejected"] = "rejected"
+    rejected_by: str | None = None
+
+    @property
+    def full_text(self) -> str:
+        """Title and text as one string, as for a passage."""
+        return Passage(id=self.id, title=self.title, text=self.text).full_text
+
+
+class Failure(Record):
+    """An input row that gave no result, and why."""
+
+    stage: str
+    input_id: str
+    kind: str
+    retryable: bool
+    attempts: int
+    message: str
+
+
+class Outcome(Record):
+    """What became of one input row of generation; its presence marks the row as done."""
+
+    input_id: str
+    query_id: str
+    positive_id: str
+    status: Literal["accepted", "rejected", "failed"]
+    accepted: int
+    rejected: int
+    prompt_tokens: int
+    generated_tokens: int
+
+
+_SCALARS: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:  # noqa: ANN401 - annotations have no common type
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (a for a in arguments if a is not type(None))
+        return _arrow_type(inner)
+    if origin is Literal:
+        return pa.string()
+    if origin is list:
+        return pa.list_(_arrow_type(arguments[0]))
+    if origin is dict:
+        return pa.map_(_arrow_type(arguments[0]), _arrow_type(arguments[1]))
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if issubclass(annotation, StrEnum):
+        return pa.string()
+    if issubclass(annotation, Record):
+        return pa.struct(list(arrow_schema(annotation)))
+    raise TypeError(f"no Arrow type for {annotation}")
+
+
+@cache
+def arrow_schema(record: type[Record]) -> pa.Schema:
+    """Derive the Arrow schema of a record type from its fields.
+
+    Raises:
+        TypeError: a field has a type that rows cannot have.
+    """
+    return pa.schema([(name, _arrow_type(field.annotation)) for name, field in record.model_fields.items()])
+
+
+def to_table(record: type[Row], rows: Iterable[Row]) -> pa.Table:
+    """Turn rows into an Arrow table with the record's schema."""
+    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(record))
+
+
+def from_table(record: type[Row], table: pa.Table | pa.RecordBatch) -> list[Row]:
+    """Turn an Arrow table back into rows."""
+    return [record.model_validate(row) for row in table.to_pylist(maps_as_pydicts="strict")]
