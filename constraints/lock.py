@@ -41,7 +41,17 @@ def main() -> None:
     own = [w for w in wanted if not w.startswith(("causalneg", *WEIGHTS_ONLY))]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report)]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(report),
+        ]
         subprocess.run([*pip, *own, f"torch=={importlib.metadata.version('torch')}"], check=True)  # noqa: S603
         resolved = json.loads(report.read_text())["install"]
     pins = {canonical(r["metadata"]["name"]): r["metadata"]["version"] for r in resolved}

@@ -1,0 +1,176 @@
+"""The command line: one command per stage, the same settings as flags, one sentence for a user's mistake."""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import yaml
+
+from causalneg import __version__
+from causalneg.config import Config, load_config, nearest, settings_names
+from causalneg.console import Reporter, own_terminal
+from causalneg.errors import UserError
+from causalneg.workspace import Workspace
+
+# Command: (module with `run`, what it does). A module is imported when its command is given.
+COMMANDS = {
+    "import": ("causalneg.sources.run", "read a data set into the workspace"),
+    "mine": ("causalneg.mining.run", "mine hard negatives from the corpus"),
+    "generate": ("causalneg.generation.run", "let the LLM write counterfactual negatives, and check them"),
+    "train": ("causalneg.training.run", "train the encoder with mined and generated negatives"),
+    "index": ("causalneg.indexing.run", "encode the corpus and build the index"),
+    "serve": ("causalneg.serving.run", "serve the retriever over HTTP until interrupted"),
+    "evaluate": ("causalneg.evaluation.run", "compare the trained encoder with the one it started from"),
+    "run": ("causalneg.pipeline", "all stages up to evaluate, one after the other"),
+    "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
+}
+_WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
+
+
+class StageModule(Protocol):
+    """What a command's module offers."""
+
+    def run(self, config: Config, workspace: Workspace, report: Reporter) -> object:
+        """Do the stage's work."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong flag as a UserError that names the nearest known one."""
+
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            flag = message.removeprefix(prefix).split()[0].split("=")[0]
+            known = [o for a in self._actions for o in a.option_strings]
+            raise UserError(f"{self.prog}: there is no flag {flag}{nearest(flag, known)}")
+        raise UserError(f"{self.prog}: {message}; see `{self.prog} --help`.")
+
+
+def _flag_names(command: str) -> dict[str, str]:
+    """Return the flags of a command with the dotted names of the settings they fill."""
+    names = list(settings_names(Config))
+    shared = {n: n for n in names if "." not in n}
+    if command in _WHOLE:
+        return {n: n for n in names}
+    return shared | {n.removeprefix(command + "."): n for n in names if n.startswith(command + ".")}
+
+
+def _parser(command: str) -> _Parser:
+    parser = _Parser(prog=f"causalneg {command}", description=COMMANDS[command][1], allow_abbrev=False)
+    parser.add_argument("--config", type=Path, help="YAML file with the settings")
+    fields = settings_names(Config)
+    for flag, name in _flag_names(command).items():
+        field = fields[name]
+        text = f"{field.description or ''} (default: {field.default})".replace("%", "%%")
+        parser.add_argument(
+            "--" + flag.replace("_", "-"), dest=name, metavar="VALUE", help=text, default=None
+        )
+    return parser
+
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as settings
+    """Read a flag's text: as it is for a text setting, otherwise as YAML (numbers, lists, null)."""
+    if settings_names(Config)[name].annotation is str:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"flags: {name} = {text!r} is not a value.") from error
+
+
+def _usage() -> str:
+    lines = [f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: causalneg COMMAND [--config FILE] [--SETTING VALUE …]",
+            "",
+            *lines,
+            "",
+            "causalneg COMMAND --help lists a command's settings.",
+        ]
+    )
+
+
+def _load(command: str, argv: Sequence[str]) -> Config:
+    given = vars(_parser(command).parse_args(argv))
+    path = given.pop("config")
+    flags = {name: _value(name, text) for name, text in given.items() if text is not None}
+    if command == "demo":
+        flags = {"workspace": "demo-workspace"} | flags
+        path = path or Path(__file__).parent / "demo.yaml"
+    return load_config(path, flags)
+
+
+def _log_file(workspace: Workspace, command: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+    return folder.absolute() / f"{stamp}-{command}.log"
+
+
+def _open_workspace(config: Config) -> Workspace:
+    workspace = Workspace(config.workspace)
+    if (
+        workspace.is_local
+        and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        and not Path(config.workspace).is_absolute()
+    ):
+        raise UserError(
+            f"In a Ray job the workspace must be an absolute path or a URL that all nodes reach, not {config.workspace!r}."
+        )
+    if workspace.is_local and Path(workspace.root).is_file():
+        raise UserError(f"The workspace {config.workspace} is a file; name a folder.")
+    return workspace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 our fault, 2 the user's to mend, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_usage() + "\n")
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        sys.stdout.write(f"causalneg {__version__}\n")
+        return 0
+    command = arguments[0]
+    try:
+        if command not in COMMANDS:
+            raise UserError(f"causalneg: there is no command {command!r}{nearest(command, list(COMMANDS))}")
+        config = _load(command, arguments[1:])
+        workspace = _open_workspace(config)
+        log = _log_file(workspace, command)
+        with own_terminal(log) as report:
+            return _run(command, config, workspace, report, log)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:
+    try:
+        module: StageModule = importlib.import_module(COMMANDS[command][0])  # type: ignore[assignment]
+        module.run(config, workspace, report)
+    except UserError as error:
+        report.line(f"error: {error}", style="bold red")
+        return 2
+    except KeyboardInterrupt:
+        report.line("interrupted; the same command goes on from here", style="yellow")
+        return 130
+    except Exception as error:
+        traceback.print_exc()
+        report.line(
+            f"error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            style="bold red",
+        )
+        report.line(f"This is not your mistake, or we failed to say which; the details are in {log}.")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Every setting, one pydantic model per stage, filled from defaults, then YAML, then command-line flags."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from causalneg.errors import UserError
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class ImportSettings(Settings):
+    """Where the data comes from."""
+
+    source: str = Field(
+        "embedded:sample", description="BEIR folder or zip, JSONL of pairs, or embedded:sample"
+    )
+    max_train_queries: int | None = Field(
+        None, ge=1, description="keep only so many train queries, drawn by seed"
+    )
+
+
+class MineSettings(Settings):
+    """How negatives are mined from the corpus."""
+
+    num_negatives: int = Field(15, ge=1, description="negatives kept per query")
+    depth: int = Field(50, ge=1, description="candidates taken from BM25 and from the dense search each")
+    relative_margin: float = Field(
+        0.95,
+        gt=0,
+        description="keep a candidate only below this share of the positive's score (NV-Retriever)",
+    )
+
+
+class EngineSettings(Settings):
+    """The LLM engine, one per replica."""
+
+    replicas: int = Field(1, ge=1, description="engines running side by side")
+    cpus: float = Field(1, gt=0, description="CPU cores that Ray sets aside for an engine")
+    gpus: float = Field(0, ge=0, description="GPUs of an engine")
+    threads: int | None = Field(
+        None, ge=1, description="compute threads of an engine on CPU; all cores when unset"
+    )
+    max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
+    max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")
+    kv_cache_gib: float = Field(1.0, gt=0, description="memory for the key-value cache on CPU, GiB")
+    batch_pairs: int = Field(8, ge=1, description="pairs per batch; a finished batch is written at once")
+    batches_in_flight: int = Field(4, ge=1, description="batches an engine holds at once")
+    max_attempts: int = Field(3, ge=1, description="attempts per request before its pair is a failure")
+
+
+class GateSettings(Settings):
+    """Thresholds that decide on the scores of generated negatives."""
+
+    min_length_ratio: float = Field(
+        0.5, ge=0, description="shortest negative, as a share of the positive's words"
+    )
+    max_length_ratio: float = Field(
+        1.5, gt=0, description="longest negative, as a share of the positive's words"
+    )
+    max_overlap: float = Field(0.995, gt=0, description="largest token overlap with a known positive")
+    max_answer_left: float = Field(
+        0.0, ge=0, description="spans of the removed evidence that may stand elsewhere"
+    )
+    min_likelihood_margin: float = Field(
+        0.1, description="least drop of the query's mean log-probability per token against the positive"
+    )
+    max_relative_score: float = Field(
+        1.0, gt=0, description="keep a negative only below this share of the positive's score (base encoder)"
+    )
+    min_hardness: float = Field(
+        0.0, ge=0, le=1, description="least share of the mined negatives scoring below it"
+    )
+
+
+class GenerateSettings(Settings):
+    """How counterfactual negatives are generated, checked and selected."""
+
+    mode: Literal["edit"] = Field("edit", description="edit: change one thing in the positive")
+    negatives_per_query: int = Field(3, ge=1, description="accepted negatives kept per query and positive")
+    alternatives: int = Field(4, ge=2, le=9, description="replacements the LLM chooses among")
+    max_edits: int = Field(4, ge=1, description="candidate negatives made per query and positive")
+    temperature: float = Field(0.0, ge=0, description="sampling temperature")
+    engine: EngineSettings = EngineSettings()
+    gates: GateSettings = GateSettings()
+
+
+class TrainSettings(Settings):
+    """How the encoder is trained. The defaults are the published ones where a small encoder allows it."""
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1, description="queries per optimiser step, over all workers")
+    mined_per_query: int = Field(15, ge=0, description="mined negatives per query and step")
+    generated_per_query: int = Field(
+        3, ge=0, description="generated negatives per query and step; 0 trains on mined only"
+    )
+    learning_rate: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
+    temperature: float = Field(0.05, gt=0, description="τ of InfoNCE")
+    entropy_temperature: float = Field(0.1, gt=0, description="τ_ent of the query-view entropy")
+    entropy_weight: float = Field(
+        0.05, ge=0, description="λ, weight of the query-view entropy; 0 switches it off"
+    )
+    max_length: int = Field(192, ge=8, description="longest text, tokens")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto takes bf16 where the processor has it"
+    )
+    workers: int = Field(1, ge=1, description="data-parallel workers")
+    threads: int | None = Field(
+        None, ge=1, description="compute threads of a worker; cores / workers when unset"
+    )
+    gpu: bool = Field(False, description="one GPU per worker")
+    checkpoint_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+
+
+class IndexSettings(Settings):
+    """How the corpus is indexed."""
+
+    kind: Literal["flat"] = Field("flat", description="exact search")
+
+
+class ServeSettings(Settings):
+    """How the retriever is served."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; loopback unless set")
+    port: int = Field(8000, ge=1, le=65535)
+    replicas: int = Field(1, ge=1)
+    max_queries: int = Field(128, ge=1, description="queries in one request")
+    max_limit: int = Field(1000, ge=1, description="largest number of hits per query")
+
+
+class EvaluateSettings(Settings):
+    """What is measured, on which split."""
+
+    split: str = "test"
+    measures: list[str] = Field(["nDCG@10", "RR@10", "R@10", "R@100"], description="names as in ir_measures")
+    depth: int = Field(100, ge=1, description="hits per query in the run files")
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    workspace: str = Field("workspace", description="folder or URL that holds everything of a run")
+    seed: int = 0
+    encoder: str = Field("embedded:minilm-l6", description="encoder to mine, check and start training with")
+    llm: str = Field("embedded:smollm2-135m", description="LLM that generates")
+    embed_batch_size: int = Field(64, ge=1, description="texts per batch when encoding")
+    import_: ImportSettings = Field(ImportSettings(), alias="import")
+    mine: MineSettings = MineSettings()
+    generate: GenerateSettings = GenerateSettings()
+    train: TrainSettings = TrainSettings()
+    index: IndexSettings = IndexSettings()
+    serve: ServeSettings = ServeSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Return every setting's dotted name with its field, nested groups opened."""
+    names: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        dotted = prefix + (field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= settings_names(field.annotation, dotted + ".")
+        else:
+            names[dotted] = field
+    return names
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return «; did you mean …?» for the known name nearest to a wrong one, or nothing."""
+    last = name.rsplit(".", 1)[-1]
+    matches = difflib.get_close_matches(name, known, 1, 0.5) or [
+        k for k in known if k.rsplit(".", 1)[-1] == last
+    ]
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"The config file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The config file {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"The config file {path}{line} is not valid YAML.") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UserError(
+            f"The config file {path} must hold settings as `name: value`, not a {type(loaded).__name__}."
+        )
+    return loaded
+
+
+def _sentence(error: ValidationError, origin: str) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(settings_names(Config)) + [f.alias or n for n, f in Config.model_fields.items()]
+        return f"{origin}: there is no setting {name!r}{nearest(name, known)}"
+    return f"{origin}: {name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Fill the settings from defaults, a YAML file and flags, the later ones winning.
+
+    Args:
+        path: YAML file with the settings by stage.
+        flags: dotted names and values.
+
+    Raises:
+        UserError: the file or a value is wrong, or a name is unknown.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read_yaml(path)
+        try:
+            Config.model_validate(values)
+        except ValidationError as error:
+            raise UserError(_sentence(error, str(path))) from error
+    for name, value in (flags or {}).items():
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        values = _merge(values, nested)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(error, "flags")) from error

@@ -1,0 +1,1 @@
+"""Generates counterfactual negatives: decompose, perturb, verify, select."""

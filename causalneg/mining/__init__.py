@@ -1,0 +1,1 @@
+"""Mines hard negatives from the corpus: BM25 and dense candidates, filtered by their scores."""

@@ -1,0 +1,1 @@
+"""Serves the retriever over HTTP with Ray Serve."""

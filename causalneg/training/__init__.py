@@ -1,0 +1,1 @@
+"""Trains the encoder: batches, loss, worker loop, Ray Train launcher."""
