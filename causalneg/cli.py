@@ -86,15 +86,8 @@ def _value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as sett
 
 def _usage() -> str:
     lines = [f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: causalneg COMMAND [--config FILE] [--SETTING VALUE …]",
-            "",
-            *lines,
-            "",
-            "causalneg COMMAND --help lists a command's settings.",
-        ]
-    )
+    head = "usage: causalneg COMMAND [--config FILE] [--SETTING VALUE …]"
+    return "\n".join([head, "", *lines, "", "causalneg COMMAND --help lists a command's settings."])
 
 
 def _load(command: str, argv: Sequence[str]) -> Config:
@@ -121,7 +114,8 @@ def _open_workspace(config: Config) -> Workspace:
         and not Path(config.workspace).is_absolute()
     ):
         raise UserError(
-            f"In a Ray job the workspace must be an absolute path or a URL that all nodes reach, not {config.workspace!r}."
+            "In a Ray job the workspace must be an absolute path or a URL that all nodes reach, "
+            f"not {config.workspace!r}."
         )
     if workspace.is_local and Path(workspace.root).is_file():
         raise UserError(f"The workspace {config.workspace} is a file; name a folder.")
@@ -153,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:
     try:
-        module: StageModule = importlib.import_module(COMMANDS[command][0])  # type: ignore[assignment]
+        module: StageModule = importlib.import_module(COMMANDS[command][0])
         module.run(config, workspace, report)
     except UserError as error:
         report.line(f"error: {error}", style="bold red")

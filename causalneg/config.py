@@ -23,6 +23,9 @@ class ImportSettings(Settings):
     source: str = Field(
         "embedded:sample", description="BEIR folder or zip, JSONL of pairs, or embedded:sample"
     )
+    test_share: float = Field(
+        0.1, ge=0, lt=1, description="share of the queries held out for test when a file of pairs names no splits"
+    )
     max_train_queries: int | None = Field(
         None, ge=1, description="keep only so many train queries, drawn by seed"
     )

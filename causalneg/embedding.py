@@ -1,4 +1,4 @@
-"""Encodes texts with a sentence-transformers model; a corpus with Ray Data, once per model and corpus file."""
+"""Encodes texts with a sentence-transformers model; a corpus with Ray Data, once per model and file."""
 
 import io
 import math
@@ -65,7 +65,7 @@ class _SliceEncoder:
 
 
 def embed_corpus(workspace: Workspace, model: ResolvedModel, batch_size: int, report: Reporter) -> list[str]:
-    """Encode the whole corpus and keep the vectors in the workspace; what is there already is not encoded again.
+    """Encode the whole corpus and keep the vectors in the workspace; nothing is encoded twice.
 
     Returns:
         Names of `.npy` files in the workspace; joined, their float32 rows are in the corpus's order.

@@ -53,11 +53,8 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def fingerprint(folder: Path) -> str:
     """Return a hash over the names and contents of a model folder's weights, settings and tokenizer."""
-    relevant = {
-        n: s
-        for n, s in _checksums(folder).items()
-        if Path(n).suffix in (".safetensors", ".json", ".txt", ".model")
-    }
+    kinds = (".safetensors", ".json", ".txt", ".model")
+    relevant = {name: digest for name, digest in _checksums(folder).items() if name.endswith(kinds)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -144,7 +141,7 @@ def _from_hub(name: str) -> Path:
         OSError,
     ) as error:
         raise UserError(
-            f"The model {name!r} is no embedded model and no local folder, and it could not be had from the hub "
+            f"The model {name!r} is no embedded model and no local folder, and the hub did not give it "
             f"({type(error).__name__}); check the name and the connection."
         ) from error
 

