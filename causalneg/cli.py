@@ -68,9 +68,7 @@ def _parser(command: str) -> _Parser:
     for flag, name in _flag_names(command).items():
         field = fields[name]
         text = f"{field.description or ''} (default: {field.default})".replace("%", "%%")
-        parser.add_argument(
-            "--" + flag.replace("_", "-"), dest=name, metavar="VALUE", help=text, default=None
-        )
+        parser.add_argument("--" + flag.replace("_", "-"), dest=name, metavar="VALUE", help=text, default=None)
     return parser
 
 
@@ -108,11 +106,7 @@ def _log_file(workspace: Workspace, command: str) -> Path:
 
 def _open_workspace(config: Config) -> Workspace:
     workspace = Workspace(config.workspace)
-    if (
-        workspace.is_local
-        and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-        and not Path(config.workspace).is_absolute()
-    ):
+    if workspace.is_local and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(config.workspace).is_absolute():
         raise UserError(
             "In a Ray job the workspace must be an absolute path or a URL that all nodes reach, "
             f"not {config.workspace!r}."

