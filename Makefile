@@ -25,7 +25,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	@touch $(STAMP)
 
 demo: setup ## all stages on the embedded sample with the embedded models, then the server is queried
-	@$(BIN)/causalneg demo --workspace $(WORKSPACE)
+	@$(BIN)/causalneg demo --config configs/demo.yaml --workspace $(WORKSPACE)
 
 test: setup ## the tests, fast ones first
 	@$(BIN)/python -m pytest

@@ -94,7 +94,6 @@ def _load(command: str, argv: Sequence[str]) -> Config:
     flags = {name: _value(name, text) for name, text in given.items() if text is not None}
     if command == "demo":
         flags = {"workspace": "demo-workspace"} | flags
-        path = path or Path(__file__).parent / "demo.yaml"
     return load_config(path, flags)
 
 

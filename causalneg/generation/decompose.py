@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from causalneg.generation.text import Kind, Span, find, fold, sentences, typed_spans
+from causalneg.generation.text import Kind, Span, find, sentences, typed_spans
 from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
 
 NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
@@ -39,22 +39,29 @@ def _enclosing(spans: list[Span], position: int) -> Span | None:
 
 
 def constraints(query: str, positive: Passage) -> list[Constraint]:
-    """Find what query and positive share: the subject first, then dates, quantities and names, each once.
+    """Find the constraints of a query that, broken, leave the positive without an answer.
 
-    A part of a date or name stands for the whole: «1815» in a query asks for «18 June 1815» in the passage.
+    Where the query names the passage's subject, that is the one: with any other detail changed, the passage would
+    still tell about the subject what is asked. Where the query describes its subject, each precise detail that stands
+    in both is one: dates, quantities, years, and names of two words or more (single words are too often
+    adjectives or parts of other names). A part of a date or name stands for the whole: «1815» in a query asks
+    for «18 June 1815» in the passage.
     """
     text = " ".join(positive.text.split())
-    spans = typed_spans(text)
-    found: list[Constraint] = []
     main = subject(positive.title)
-    if main and find(main, query) and (places := find(main, text)):
-        start = places[0]
-        found.append(Constraint(Span(text[start : start + len(main)], Kind.NAME, "subject", start), is_subject=True))
+    if main and find(main, query):
+        places = find(main, text)
+        spans = [Span(text[at : at + len(main)], Kind.NAME, "subject", at) for at in places[:1]]
+        return [Constraint(span, is_subject=True) for span in spans]
+    spans = typed_spans(text)
     shared = [s for s in spans if find(s.text, query)]
     shared += [s for q in typed_spans(query) for at in find(q.text, text)[:1] if (s := _enclosing(spans, at))]
     order = [Kind.DATE, Kind.QUANTITY, Kind.YEAR, Kind.NAME]
+    found: list[Constraint] = []
     for span in sorted(shared, key=lambda s: (order.index(s.kind), -len(s.text), s.start)):
-        taken = [fold(c.span.text) for c in found]
+        if span.kind is Kind.NAME and " " not in span.text:
+            continue
+        taken = [c.span.text for c in found]
         if not any(find(span.text, other) or find(other, span.text) for other in taken):
             found.append(Constraint(span, is_subject=False))
     return found

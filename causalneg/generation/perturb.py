@@ -4,8 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from causalneg.generation.decompose import Constraint, subject
-from causalneg.generation.text import Kind, find, fold, sentences, typed_spans, year_of
+from causalneg.generation.text import Kind, Span, find, fold, number_of, sentences, typed_spans, year_of
 from causalneg.records import Edit, Passage
+
+# A replacement of another order would be seen through at once, by a reader and by an encoder.
+_NEAR_YEARS = 150
+_NEAR_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ def alternatives(
 ) -> list[Alternative]:
     """Collect what may replace a constraint: the same kind and form, from the references, none of it in the pair.
 
-    A subject is replaced by another passage's subject. A date or year must differ in the year, too.
+    A subject is replaced by another passage's subject. A date must differ in the year, too, and dates and
+    quantities must be of the same order.
     """
     span, known = constraint.span, f"{query} {positive.full_text}"
     found: dict[str, Alternative] = {}
@@ -51,11 +56,23 @@ def alternatives(
             same = [s for s in typed_spans(reference.full_text) if (s.kind, s.form) == (span.kind, span.form)]
             options = [Alternative(s.text) for s in same]
         for option in options:
-            year = year_of(option.text) if span.kind in (Kind.DATE, Kind.YEAR) else None
-            if find(option.text, known) or (year and find(year, known)) or find(span.text, option.text):
+            if find(option.text, known) or find(span.text, option.text) or not _plausible(span, option.text, known):
                 continue
             found.setdefault(fold(option.text), option)
     return list(found.values())[:limit]
+
+
+def _plausible(span: Span, option: str, known: str) -> bool:
+    """Whether a date or quantity differs for certain and is of the same order as the one it replaces."""
+    if span.kind in (Kind.DATE, Kind.YEAR):
+        before, after = year_of(span.text), year_of(option)
+        if before is None or after is None:
+            return before == after
+        return not find(after, known) and abs(int(before.split()[0]) - int(after.split()[0])) <= _NEAR_YEARS
+    if span.kind is Kind.QUANTITY:
+        numbers = number_of(span.text), number_of(option)
+        return all(numbers) and 1 / _NEAR_FACTOR <= float(numbers[0] or 1) / float(numbers[1] or 1) <= _NEAR_FACTOR
+    return True
 
 
 def _replace(text: str, old: str, new: str) -> str:

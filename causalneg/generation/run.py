@@ -106,9 +106,11 @@ class _Editor:
 
     def _decide(self, drafts: list[Draft]) -> list[Negative]:
         written = [d for d in drafts if d.negatives]
-        queries = encode(self.encoder, [d.pair.query.text for d in written], "query") if written else []
+        if not written:
+            return []
+        queries = encode(self.encoder, [d.pair.query.text for d in written], "query")
         texts = [p for d in written for p in (d.pair.positive.full_text, *(n.full_text for n in d.negatives))]
-        vectors = iter(encode(self.encoder, texts, "passage")) if written else iter(())
+        vectors = iter(encode(self.encoder, texts, "passage"))
         decided: list[Negative] = []
         for draft, query in zip(written, queries, strict=True):
             positive_score = float(next(vectors) @ query)

@@ -24,22 +24,23 @@ _ABBREVIATION = re.compile(
 )
 # Words that open a sentence in upper case without being names.
 _OPENERS = frozenset(
-    "a about after all although among an and another any are around as at because before below beneath beside between "
-    "beyond both but by did do does during each eight every few five following for four from had has have he her here his "
-    "how however i if in inside into is it its just like many more most much near nearly nine no nobody none nor not "
-    "on once one only or other our out over seven several she since six some soon such ten than that the their them "
-    "then there these they this those three through throughout thus to together today two under unlike until up upon "
-    "was we were what when where whether which while who whom whose why will with within without you your".split()
+    "a about after all although among an and another any are around as at because before below beneath beside "
+    "between beyond both but by did do does during each eight every few five following for four from had has have "
+    "he her here his how however i if in inside into is it its just like many more most much near nearly nine no "
+    "nobody none nor not on once one only or other our out over seven several she since six some soon such ten "
+    "than that the their them then there these they this those three through throughout thus to today together "
+    "two under unlike until up upon was we were what when where whether which while who whom whose why will with "
+    "within without you your".split()
 )
 # Words that may follow a name that stands for itself; another word makes the name an attribute of it.
 _FOLLOWERS = frozenset(
-    "a after against along also an and are as at be became before began between but by came can could did during for "
-    "from gave had has have in into is it its made may near of off on or over rose than that the then through to took "
-    "under until was were when where which while who whose will with within without would".split()
+    "a after against along also an and are as at be became before began between but by came can could did during "
+    "for from gave had has have in into is it its made may near of off on or over rose than that the then through "
+    "to took under until was were when where which while who whose will with within without would".split()
 )
 _PRONOUNS = frozenset(
-    "he she it they this these those that such his her its their him them there both another here later then "
-    "afterwards instead meanwhile however also".split()
+    "afterwards also another both he her here him his however instead it its later meanwhile she such that their "
+    "them then there these they this those".split()
 )
 
 
@@ -138,6 +139,8 @@ def _name_spans(text: str) -> Iterator[tuple[int, str]]:
 def _name_form(text: str, start: int, name: str) -> str:
     """Describe a name's place: its length, the word before it, and whether it stands for itself."""
     before = re.search(r"(\w+) $", text[:start])
+    word = before.group(1) if before else ""
+    context = word.lower() if word.islower() or word.lower() in _OPENERS else "-"
     after = re.match(r" (\w+)", text[start + len(name) :])
     context = before.group(1) if before and before.group(1).islower() else "-"
     stands = not after or after.group(1) in _FOLLOWERS or not after.group(1).islower()
@@ -149,9 +152,9 @@ def typed_spans(text: str) -> list[Span]:
     found: list[Span] = [Span(m.group(), Kind.DATE, _date_form(m.group()), m.start()) for m in _DATE.finditer(text)]
     for match in _QUANTITY.finditer(text):
         unit = _UNIT.sub("", match.group())
-        if unit.lower() not in _OPENERS and unit not in ("BC", "AD", "s") and not unit[0].isupper():
-            if _free(match.start(), match.end(), found):
-                found.append(Span(match.group(), Kind.QUANTITY, unit.lower(), match.start()))
+        is_unit = unit.lower() not in _OPENERS and not unit[0].isupper()
+        if is_unit and _free(match.start(), match.end(), found):
+            found.append(Span(match.group(), Kind.QUANTITY, unit.lower(), match.start()))
     for match in _YEAR.finditer(text):
         if _free(match.start(), match.end(), found):
             form = "BC" if match.group().endswith("BC") else "9999s" if match.group().endswith("s") else "9999"
@@ -160,6 +163,12 @@ def typed_spans(text: str) -> list[Span]:
         if _free(start, start + len(name), found) and not re.fullmatch(_MONTH, name):
             found.append(Span(name, Kind.NAME, _name_form(text, start, name), start))
     return sorted(found, key=lambda s: s.start)
+
+
+def number_of(text: str) -> float | None:
+    """Return the first number in a text, if there is one; commas part thousands."""
+    match = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+    return float(match.group().replace(",", "")) if match else None
 
 
 def year_of(text: str) -> str | None:

@@ -10,7 +10,7 @@ from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage
 
 _META = re.compile(
-    r"\b(?:the (?:given |original )?(?:passage|text|document|question|query)|counterfactual|as an ai|does not answer)\b",
+    r"\b(?:the (?:given|original) (?:passage|text|document)|this passage|counterfactual|as an ai|does not answer)\b",
     re.IGNORECASE,
 )
 _STEM = 4  # letters by which a word is known again in another form: Peru, Peruvian
@@ -75,8 +75,9 @@ def answer_left(negative: Negative, pair: Pair) -> float:
         given = f"{pair.query.text} {pair.positive.title}"
         answers = {s.text for s in typed_spans(removed) if not find(s.text, given)}
         return float(sum(1 for a in answers if find(a, text)))
-    stems = {_stem(w) for w in _content_words(removed)} - {_stem(w) for w in _content_words(inserted)}
-    return float(sum(1 for w in words(text) if _stem(w) in stems))
+    new = words(inserted)
+    stems = [s for s in map(_stem, _content_words(removed)) if not any(w.startswith(s) for w in new)]
+    return float(sum(1 for w in words(text) if any(w.startswith(s) for s in stems)))
 
 
 def _content_words(text: str) -> list[str]:
@@ -84,7 +85,7 @@ def _content_words(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    return word if word.isdigit() else word[: max(_STEM, len(word) - 3)]
+    return word if word.isdigit() else word[: max(_STEM, len(word) - 2)]
 
 
 def answer_is_replaced(negative: Negative, pair: Pair) -> float:

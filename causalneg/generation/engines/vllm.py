@@ -3,7 +3,7 @@
 import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from causalneg.config import EngineSettings
 from causalneg.generation.engines import Completion, EngineError, Likelihood
@@ -38,6 +38,7 @@ class VllmEngine:
     def __init__(self, model: Path, settings: EngineSettings) -> None:
         os.environ.update(engine_environment(settings))
         from vllm import AsyncEngineArgs, AsyncLLMEngine
+        from vllm.config import StructuredOutputsConfig
 
         on_cpu = not settings.gpus
         sizes: dict[str, Any] = {"block_size": _BLOCK_TOKENS, "enforce_eager": True} if on_cpu else {}
@@ -50,7 +51,7 @@ class VllmEngine:
             max_num_seqs=settings.max_num_seqs,
             enable_prefix_caching=True,
             trust_remote_code=False,
-            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
             enable_log_requests=False,
             disable_log_stats=True,
             **sizes,
@@ -91,14 +92,15 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        prompt = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+        template = self._tokenizer.apply_chat_template
+        prompt = template(cast(Any, chat), add_generation_prompt=True, tokenize=True, return_dict=False)
         sampling = SamplingParams(
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
             structured_outputs=StructuredOutputsParams(json=schema),
         )
-        output = await self._last(list(prompt), sampling)
+        output = await self._last([int(token) for token in prompt], sampling)
         answer = output.outputs[0]
         return Completion(
             answer.text,

@@ -1,0 +1,175 @@
+"""Gates and selection: each gate lets through what it should and stops what it should, by known answers."""
+
+from typing import Any
+
+import pytest
+
+from causalneg.config import GateSettings
+from causalneg.generation.rows import Pair
+from causalneg.generation.select import GATES, first_failed, select
+from causalneg.generation.verify import encoder_scores, text_scores, token_overlap
+from causalneg.records import Edit, Lineage, Negative, Passage, Query, ViolationType
+
+POSITIVE = Passage(
+    id="forth",
+    title="Forth Bridge",
+    text="The Forth Bridge is a railway bridge in Scotland. Work began in 1882. "
+    "The Prince of Wales opened the bridge on 4 March 1890. Its span is 521 m.",
+)
+PAIR = Pair(
+    id="pair",
+    query=Query(id="q", text="Who opened the Forth Bridge?"),
+    positive=POSITIVE,
+    other_positives=[Passage(id="other", title="Forth Bridge", text="The Prince of Wales came to Scotland in 1890.")],
+    references=[],
+    mined_scores=[0.1, 0.2, 0.3, 0.6],
+)
+LINEAGE = Lineage(model="m", model_fingerprint="f", prompt_version="v", seed=0, temperature=0.0)
+GOOD: dict[str, float] = {
+    "length_ratio": 1.0,
+    "form_defects": 0,
+    "outside_changes": 0,
+    "overlap": 0.9,
+    "answer_replaced": 0,
+    "answer_left": 0,
+    "likelihood_margin": 0.5,
+    "relative_score": 0.9,
+    "hardness": 1.0,
+}
+
+
+def negative(text: str, edit: Edit, title: str = "Forth Bridge", **changes: Any) -> Negative:
+    fields: dict[str, Any] = {
+        "id": text[:40],
+        "query_id": "q",
+        "positive_id": "forth",
+        "analysis_id": "a",
+        "title": title,
+        "text": text,
+        "requirement_id": 1,
+        "requirement": "r",
+        "violation": ViolationType.INTENT_DRIFT,
+        "mode": "edit",
+        "origin": "edited_positive",
+        "explanation": "e",
+        "edit": edit,
+        "lineage": LINEAGE,
+    }
+    return Negative(**(fields | changes))
+
+
+def dropped(sentence: str) -> Negative:
+    text = " ".join(POSITIVE.text.replace(sentence, "").split())
+    return negative(text, Edit(operation="drop", removed=sentence, inserted=""))
+
+
+def replaced(old: str, new: str, text: str = POSITIVE.text, title: str = "Forth Bridge") -> Negative:
+    edit = Edit(operation="replace", removed=old, inserted=new)
+    return negative(text.replace(old, new), edit, title.replace(old, new))
+
+
+def test_a_clean_replacement_has_no_defects() -> None:
+    scores = text_scores(replaced("Forth Bridge", "Tay Bridge"), PAIR)
+    assert (
+        scores["form_defects"] == scores["outside_changes"] == scores["answer_left"] == scores["answer_replaced"] == 0
+    )
+    assert scores["length_ratio"] == pytest.approx(1)
+    assert 0 < scores["overlap"] < 1
+
+
+def test_dropping_the_evidence_takes_the_answer_away() -> None:
+    scores = text_scores(dropped("The Prince of Wales opened the bridge on 4 March 1890."), PAIR)
+    assert scores["answer_left"] == scores["outside_changes"] == 0
+
+
+def test_an_answer_that_stands_elsewhere_is_found() -> None:
+    text = POSITIVE.text + " The Prince of Wales left."
+    pair = PAIR.model_copy(update={"positive": POSITIVE.model_copy(update={"text": text})})
+    edit = Edit(operation="drop", removed="The Prince of Wales opened the bridge on 4 March 1890.", inserted="")
+    left = negative(" ".join(text.replace(edit.removed, "").split()), edit)
+    assert text_scores(left, pair)["answer_left"] == 1
+
+
+def test_a_trace_of_the_replaced_span_is_found() -> None:
+    text = POSITIVE.text + " Many Forthers worked there."
+    assert text_scores(replaced("Forth Bridge", "Tay Bridge", text), PAIR)["answer_left"] == 1
+
+
+def test_a_second_change_is_found() -> None:
+    changed = replaced("Forth Bridge", "Tay Bridge")
+    sneaky = changed.model_copy(update={"text": changed.text.replace("1882", "1871")})
+    assert text_scores(sneaky, PAIR)["outside_changes"] == 2  # one word gone, one come
+
+
+def test_replacing_the_answer_is_found() -> None:
+    assert text_scores(replaced("Prince of Wales", "Duke of York"), PAIR)["answer_replaced"] == 1
+
+
+def test_a_copy_of_any_known_positive_overlaps_wholly() -> None:
+    edit = Edit(operation="replace", removed="x", inserted="y")
+    assert text_scores(negative(POSITIVE.text.upper(), edit), PAIR)["overlap"] == 1
+    assert text_scores(negative(PAIR.other_positives[0].text, edit), PAIR)["overlap"] == 1
+
+
+def test_a_dangling_pronoun_and_meta_text_are_defects() -> None:
+    edit = Edit(operation="drop", removed="Work began in 1882.", inserted="")
+    text = "The Forth Bridge is a railway bridge. Work began in 1882. It took years."
+    pair = PAIR.model_copy(update={"positive": POSITIVE.model_copy(update={"text": text})})
+    assert (
+        text_scores(negative("The Forth Bridge is a railway bridge. It took years.", edit), pair)["form_defects"] == 1
+    )
+    meta = negative("This passage does not answer it.", Edit(operation="replace", removed="a", inserted="b"))
+    assert text_scores(meta, PAIR)["form_defects"] == 2
+
+
+def test_overlap_by_hand() -> None:
+    assert token_overlap("a b c", "b c d") == pytest.approx(2 / 4)
+    assert token_overlap("a a", "a") == pytest.approx(1 / 2)
+
+
+def test_encoder_scores_by_hand() -> None:
+    scores = encoder_scores(0.45, 0.5, PAIR.mined_scores)
+    assert scores["relative_score"] == pytest.approx(0.9)
+    assert scores["hardness"] == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize(
+    ("gate", "change"),
+    [
+        ("length", {"length_ratio": 0.1}),
+        ("form", {"form_defects": 1}),
+        ("intended_change", {"outside_changes": 1}),
+        ("near_copy", {"overlap": 1.0}),
+        ("answer_replaced", {"answer_replaced": 1}),
+        ("answer_left", {"answer_left": 1}),
+        ("likelihood", {"likelihood_margin": 0.0}),
+        ("positive_aware", {"relative_score": 1.01}),
+    ],
+)
+def test_each_gate_stops_what_it_is_for(gate: str, change: dict[str, float]) -> None:
+    assert first_failed(GOOD, GateSettings()) is None
+    assert first_failed(GOOD | change, GateSettings()) == gate
+
+
+def test_the_hardness_gate_is_off_until_it_is_set() -> None:
+    easy = GOOD | {"hardness": 0.2}
+    assert first_failed(easy, GateSettings()) is None
+    assert first_failed(easy, GateSettings(min_hardness=0.5)) == "hardness"
+    assert len({name for name, _ in GATES}) == len(GATES)
+
+
+def test_selection_takes_different_requirements_first() -> None:
+    edit = Edit(operation="replace", removed="a", inserted="b")
+    rows = [negative(f"t{i}.", edit, requirement_id=r, scores=GOOD) for i, r in enumerate([1, 1, 1, 2, 3])]
+    verdicts = [n.verdict for n in select(rows, GateSettings(), limit=3)]
+    assert verdicts == ["accepted", "rejected", "rejected", "accepted", "accepted"]
+
+
+def test_every_rejected_negative_says_why() -> None:
+    edit = Edit(operation="replace", removed="a", inserted="b")
+    rows = [negative("a.", edit, scores=GOOD | {"overlap": 1.0}), negative("b.", edit, scores=GOOD)]
+    assert [(n.verdict, n.rejected_by) for n in select(rows, GateSettings(), 3)] == [
+        ("rejected", "near_copy"),
+        ("accepted", None),
+    ]
+    assert [n.rejected_by for n in select(rows[1:] * 2, GateSettings(), 1)] == [None, "negatives_per_query"]
