@@ -65,7 +65,10 @@ class GateSettings(Settings):
         0.1, description="least drop of the query's mean log-probability per token against the positive"
     )
     max_relative_score: float = Field(
-        1.0, gt=0, description="keep a negative only below this share of the positive's score (base encoder)"
+        1.02,
+        gt=0,
+        description="keep a negative only below this share of the positive's score (base encoder); "
+        "one changed detail barely moves a small encoder, so the filter of mined negatives would reject most edits",
     )
     min_hardness: float = Field(0.0, ge=0, le=1, description="least share of the mined negatives scoring below it")
 
@@ -181,7 +184,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"The config file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"The config file {path}{line} is not valid YAML.") from error

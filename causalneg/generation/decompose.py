@@ -42,10 +42,10 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     """Find the constraints of a query that, broken, leave the positive without an answer.
 
     Where the query names the passage's subject, that is the one: with any other detail changed, the passage would
-    still tell about the subject what is asked. Where the query describes its subject, each precise detail that stands
-    in both is one: dates, quantities, years, and names of two words or more (single words are too often
-    adjectives or parts of other names). A part of a date or name stands for the whole: «1815» in a query asks
-    for «18 June 1815» in the passage.
+    still tell about the subject what is asked. Where the query describes its subject, each date, quantity and year
+    that stands in both is one; without any, each name of two words or more that stands for itself (others are too
+    often adjectives or parts of longer names). A part of a date or name stands for the whole: «1815» in a query
+    asks for «18 June 1815» in the passage.
     """
     text = " ".join(positive.text.split())
     main = subject(positive.title)
@@ -59,12 +59,17 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     order = [Kind.DATE, Kind.QUANTITY, Kind.YEAR, Kind.NAME]
     found: list[Constraint] = []
     for span in sorted(shared, key=lambda s: (order.index(s.kind), -len(s.text), s.start)):
-        if span.kind is Kind.NAME and " " not in span.text:
+        if span.kind is Kind.NAME and (not _is_fit_name(span) or any(c.span.kind is not Kind.NAME for c in found)):
             continue
         taken = [c.span.text for c in found]
         if not any(find(span.text, other) or find(other, span.text) for other in taken):
             found.append(Constraint(span, is_subject=False))
     return found
+
+
+def _is_fit_name(span: Span) -> bool:
+    length, before, role = span.form.split()
+    return length != "1" and before != "-" and role == "itself"
 
 
 def _sentence_with(text: str, span: Span) -> str:

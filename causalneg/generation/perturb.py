@@ -1,14 +1,17 @@
 """Edits a positive in one place: replaces what meets a constraint, or drops the evidence."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from causalneg.generation.decompose import Constraint, subject
-from causalneg.generation.text import Kind, Span, find, fold, number_of, sentences, typed_spans, year_of
+from causalneg.generation.text import Kind, Span, find, fold, number_of, sentences, typed_spans, words, year_of
 from causalneg.records import Edit, Passage
 
 # A replacement of another order would be seen through at once, by a reader and by an encoder.
 _NEAR_YEARS = 150
+# Nearer than this, a changed year may pass for another account of the same event.
+_OTHER_YEARS = 3
 _NEAR_FACTOR = 4
 
 
@@ -43,8 +46,8 @@ def alternatives(
 ) -> list[Alternative]:
     """Collect what may replace a constraint: the same kind and form, from the references, none of it in the pair.
 
-    A subject is replaced by another passage's subject. A date must differ in the year, too, and dates and
-    quantities must be of the same order.
+    A subject is replaced by another passage's subject. A date must differ in the year, too; dates and quantities
+    must be of the same order, and the nearest come first. Other alternatives keep the references' order.
     """
     span, known = constraint.span, f"{query} {positive.full_text}"
     found: dict[str, Alternative] = {}
@@ -59,20 +62,35 @@ def alternatives(
             if find(option.text, known) or find(span.text, option.text) or not _plausible(span, option.text, known):
                 continue
             found.setdefault(fold(option.text), option)
-    return list(found.values())[:limit]
+    return sorted(found.values(), key=lambda option: _distance(span, option.text))[:limit]
+
+
+def _distance(span: Span, option: str) -> float:
+    """Return how far a date or quantity is from the one it replaces; 0 for what has no size."""
+    if span.kind in (Kind.DATE, Kind.YEAR):
+        return float(abs(_year(span.text) - _year(option)))
+    if span.kind is Kind.QUANTITY:
+        return abs(math.log((number_of(span.text) or 1) / (number_of(option) or 1)))
+    return 0.0
+
+
+def _year(text: str) -> int:
+    """Return the year in a text, negative before Christ; 0 where there is none."""
+    year = year_of(text) or "0"
+    return -int(year.split()[0]) if year.endswith("BC") else int(year)
 
 
 def _plausible(span: Span, option: str, known: str) -> bool:
     """Whether a date or quantity differs for certain and is of the same order as the one it replaces."""
     if span.kind in (Kind.DATE, Kind.YEAR):
-        before, after = year_of(span.text), year_of(option)
-        if before is None or after is None:
-            return before == after
-        return not find(after, known) and abs(int(before.split()[0]) - int(after.split()[0])) <= _NEAR_YEARS
+        year = year_of(option)
+        return not (year and find(year, known)) and _OTHER_YEARS <= _distance(span, option) <= _NEAR_YEARS
     if span.kind is Kind.QUANTITY:
-        numbers = number_of(span.text), number_of(option)
-        return all(numbers) and 1 / _NEAR_FACTOR <= float(numbers[0] or 1) / float(numbers[1] or 1) <= _NEAR_FACTOR
-    return True
+        return bool(number_of(span.text) and number_of(option)) and _distance(span, option) <= math.log(_NEAR_FACTOR)
+    if span.form == "subject":
+        return True
+    # Without more knowledge of names, a shared word («Estadio …») or «by» tells that both are of one kind.
+    return span.form.split()[1] == "by" or bool(set(words(span.text)) & set(words(option)))
 
 
 def _replace(text: str, old: str, new: str) -> str:
@@ -89,7 +107,7 @@ def _replacements(constraint: Constraint, alternative: Alternative) -> list[tupl
         before, after = year_of(old), year_of(new)
         if before and after and before != old:
             pairs.append((before, after))
-    elif len(old.split()) > 1 and old.split()[-1][0].isupper():
+    elif constraint.is_subject and len(old.split()) > 1 and old.split()[-1][0].isupper():
         pairs.append((old.split()[-1], new.split()[-1]))
     return pairs
 

@@ -4,14 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from causalneg.generation.decompose import subject
 from causalneg.generation.rows import Pair
-from causalneg.generation.text import find, fold, opens_dangling, sentences, typed_spans, words
+from causalneg.generation.text import Kind, find, fold, opens_dangling, sentences, typed_spans, words
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage
 
 _META = re.compile(
     r"\b(?:the (?:given|original) (?:passage|text|document)|this passage|counterfactual|as an ai|does not answer)\b",
     re.IGNORECASE,
+)
+_ASKS_TIME = re.compile(r"\b(?:when|year|date|day|month)\b", re.IGNORECASE)
+_ASKS_QUANTITY = re.compile(
+    r"\bhow (?:many|much|long|tall|high|deep|wide|far|heavy|big|large|old|fast)\b", re.IGNORECASE
 )
 _STEM = 4  # letters by which a word is known again in another form: Peru, Peruvian
 
@@ -61,23 +66,52 @@ def overlap_with_positives(negative: Negative, pair: Pair) -> float:
     return max(token_overlap(negative.full_text, p.full_text) for p in known)
 
 
+def answer_kinds(query: str) -> set[Kind]:
+    """Return what kinds of span can answer a question, by its question words."""
+    if _ASKS_TIME.search(query):
+        return {Kind.DATE, Kind.YEAR}
+    if _ASKS_QUANTITY.search(query):
+        return {Kind.QUANTITY}
+    return {Kind.NAME}
+
+
 def answer_left(negative: Negative, pair: Pair) -> float:
     """Count what should be gone and is not.
 
-    After a drop: dates, quantities and names of the removed sentence, any of which may be the answer, that stand
-    elsewhere, but for those that the query or the title names. After a replacement: words that share a stem with the
-    replaced span and not with what took its place.
+    After a drop: spans of the kind that the query asks for, but for those that the query or the title names; any of
+    them may be the answer. After a replacement: words that share a stem with the replaced span and not with what took
+    its place.
     """
     if negative.edit is None:
         return 0.0
     removed, inserted, text = negative.edit.removed, negative.edit.inserted, negative.full_text
     if negative.edit.operation == "drop":
-        given = f"{pair.query.text} {pair.positive.title}"
-        answers = {s.text for s in typed_spans(removed) if not find(s.text, given)}
-        return float(sum(1 for a in answers if find(a, text)))
+        return float(len(_candidate_answers(negative.text, pair)))
     new = words(inserted)
     stems = [s for s in map(_stem, _content_words(removed)) if not any(w.startswith(s) for w in new)]
     return float(sum(1 for w in words(text) if any(w.startswith(s) for s in stems)))
+
+
+def edits_answer(negative: Negative, pair: Pair) -> float:
+    """Return 1 where the edit leaves no statement of the answer as it was, else 0.
+
+    It changes the subject of the passage, or a sentence that may hold the answer, or the only detail by which the rest
+    of the passage meets the query. After an edit elsewhere a reader would still take the answer.
+    """
+    edit, positive = negative.edit, pair.positive
+    if edit is None or subject(positive.title) == edit.removed:
+        return 1.0
+    touched = [s for s in sentences(positive.text) if find(edit.removed, s)]
+    if any(_candidate_answers(s, pair) for s in touched):
+        return 1.0
+    untouched = " ".join(s for s in sentences(positive.text) if s not in touched)
+    shared = [s.text for s in typed_spans(untouched) if find(s.text, pair.query.text)]
+    return float(edit.operation == "replace" and not shared)
+
+
+def _candidate_answers(text: str, pair: Pair) -> set[str]:
+    given, kinds = f"{pair.query.text} {pair.positive.title}", answer_kinds(pair.query.text)
+    return {s.text for s in typed_spans(text) if s.kind in kinds and not find(s.text, given)}
 
 
 def _content_words(text: str) -> list[str]:
@@ -110,6 +144,7 @@ def text_scores(negative: Negative, pair: Pair) -> dict[str, float]:
         "outside_changes": outside_changes(negative, pair.positive),
         "overlap": overlap_with_positives(negative, pair),
         "answer_left": answer_left(negative, pair),
+        "edits_answer": edits_answer(negative, pair),
         "answer_replaced": answer_is_replaced(negative, pair),
     }
 

@@ -32,6 +32,7 @@ GOOD: dict[str, float] = {
     "overlap": 0.9,
     "answer_replaced": 0,
     "answer_left": 0,
+    "edits_answer": 1,
     "likelihood_margin": 0.5,
     "relative_score": 0.9,
     "hardness": 1.0,
@@ -77,17 +78,34 @@ def test_a_clean_replacement_has_no_defects() -> None:
     assert 0 < scores["overlap"] < 1
 
 
-def test_dropping_the_evidence_takes_the_answer_away() -> None:
-    scores = text_scores(dropped("The Prince of Wales opened the bridge on 4 March 1890."), PAIR)
+def asking(question: str, text: str = POSITIVE.text) -> Pair:
+    positive = POSITIVE.model_copy(update={"text": text})
+    return PAIR.model_copy(update={"positive": positive, "query": Query(id="q", text=question)})
+
+
+def test_dropping_the_only_quantity_takes_the_answer_away() -> None:
+    scores = text_scores(dropped("Its span is 521 m."), asking("How long is the span of the Forth Bridge?"))
     assert scores["answer_left"] == scores["outside_changes"] == 0
+    assert scores["edits_answer"] == 1
 
 
-def test_an_answer_that_stands_elsewhere_is_found() -> None:
-    text = POSITIVE.text + " The Prince of Wales left."
-    pair = PAIR.model_copy(update={"positive": POSITIVE.model_copy(update={"text": text})})
-    edit = Edit(operation="drop", removed="The Prince of Wales opened the bridge on 4 March 1890.", inserted="")
-    left = negative(" ".join(text.replace(edit.removed, "").split()), edit)
-    assert text_scores(left, pair)["answer_left"] == 1
+def test_an_answer_that_may_stand_elsewhere_is_found() -> None:
+    opened = "The Prince of Wales opened the bridge on 4 March 1890."
+    assert text_scores(dropped(opened), asking("When was the Forth Bridge opened?"))["answer_left"] == 1  # 1882
+    assert text_scores(dropped(opened), asking("Who opened the Forth Bridge?"))["answer_left"] > 0  # Scotland
+
+
+def test_dropping_a_sentence_that_holds_no_answer_is_found() -> None:
+    scores = text_scores(dropped("Work began in 1882."), asking("How long is the span of the Forth Bridge?"))
+    assert scores["edits_answer"] == 0
+
+
+def test_replacing_a_detail_away_from_the_answer_is_found() -> None:
+    change = replaced("1882", "1871")
+    assert text_scores(change, asking("How long is the bridge in Scotland begun in 1882?"))["edits_answer"] == 0
+    assert text_scores(change, asking("How long is the bridge begun in 1882?"))["edits_answer"] == 1  # the only detail
+    opened = replaced("4 March 1890", "2 May 1871")
+    assert text_scores(opened, asking("Who opened it in Scotland on 4 March 1890?"))["edits_answer"] == 1
 
 
 def test_a_trace_of_the_replaced_span_is_found() -> None:
@@ -141,9 +159,10 @@ def test_encoder_scores_by_hand() -> None:
         ("intended_change", {"outside_changes": 1}),
         ("near_copy", {"overlap": 1.0}),
         ("answer_replaced", {"answer_replaced": 1}),
+        ("edits_answer", {"edits_answer": 0}),
         ("answer_left", {"answer_left": 1}),
         ("likelihood", {"likelihood_margin": 0.0}),
-        ("positive_aware", {"relative_score": 1.01}),
+        ("positive_aware", {"relative_score": 1.03}),
     ],
 )
 def test_each_gate_stops_what_it_is_for(gate: str, change: dict[str, float]) -> None:

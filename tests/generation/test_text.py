@@ -1,5 +1,7 @@
 """Sentences and typed spans."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +56,7 @@ def test_a_word_that_opens_a_sentence_is_no_name() -> None:
 def test_spans_lie_in_the_text_and_do_not_overlap(text: str) -> None:
     spans = typed_spans(text)
     assert all(text[s.start : s.end] == s.text for s in spans)
-    assert all(a.end <= b.start for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(spans))
 
 
 @given(st.text(max_size=200))
