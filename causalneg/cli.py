@@ -78,7 +78,7 @@ def _value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as sett
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"flags: {name} = {text!r} is not a value.") from error
 
 
@@ -100,6 +100,14 @@ def _load(command: str, argv: Sequence[str]) -> Config:
 def _log_file(workspace: Workspace, command: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made ({error.strerror}); name a --workspace that can be written."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written; name a --workspace that can be.")
     return folder.absolute() / f"{stamp}-{command}.log"
 
 

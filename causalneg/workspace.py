@@ -136,11 +136,17 @@ class Workspace:
 
     Args:
         root: path or fsspec URL.
+
+    Raises:
+        UserError: nothing here can open such a URL.
     """
 
     def __init__(self, root: str) -> None:
         self.root_url = root
-        self.fs, path = fsspec.core.url_to_fs(root)
+        try:
+            self.fs, path = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError) as error:  # unknown protocol, or its package is missing
+            raise UserError(f"The workspace {root!r} cannot be opened: {error}.") from error
         self.root = str(path).rstrip("/")
 
     @property
@@ -286,7 +292,7 @@ class Workspace:
         manifest, started = self.manifest(stage), _started(stage)
         if manifest and manifest.key == key and all(self.exists(name) for name in manifest.files):
             return StageRun(self, stage, key, config, digests, manifest, resumed=False)
-        resumed = self.exists(started) and self.read_bytes(started).decode() == key
+        resumed = self.exists(started) and self.read_bytes(started) == key.encode()
         if not resumed:
             self.remove(f"manifests/{stage}.json")
             for folder in FOLDERS[stage]:

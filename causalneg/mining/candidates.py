@@ -29,11 +29,12 @@ def search_bm25(corpus: Sequence[str], queries: Sequence[str], depth: int) -> Hi
     import Stemmer
 
     stemmer = Stemmer.Stemmer("english")
+    words = bm25s.tokenize(list(corpus), stopwords="en", stemmer=stemmer, show_progress=False)
+    if not any(words.ids):  # nothing but stop words: bm25s cannot index that
+        none = (len(queries), 0)
+        return Hits(np.empty(none, dtype=np.int64), np.empty(none, dtype=np.float32))
     index = bm25s.BM25()
-    index.index(
-        bm25s.tokenize(list(corpus), stopwords="en", stemmer=stemmer, show_progress=False),
-        show_progress=False,
-    )
+    index.index(words, show_progress=False)
     tokens = bm25s.tokenize(list(queries), stopwords="en", stemmer=stemmer, show_progress=False)
     rows, scores = index.retrieve(tokens, k=min(depth, len(corpus)), show_progress=False)
     return Hits(np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32))

@@ -16,7 +16,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set as streams, each read once, in this order: passages, queries, judgements."""
+    """A data set as streams, each read once, in this order: passages, queries, judgements. Ids are unique."""
 
     passages: Iterable[Passage]
     queries: Iterable[Query]

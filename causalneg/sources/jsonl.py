@@ -1,8 +1,8 @@
 """Reads lines of JSON from files and zip members; a broken line is named by file and number."""
 
-import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +57,8 @@ class Folder:
             file: Any = (self.path / name).open("rb") if self._zip is None else self._zip.open(self._prefix + name)
         except (KeyError, OSError) as error:
             raise UserError(f"{self.where(name)} does not exist; a BEIR folder needs it.") from error
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.where(name)} cannot be unpacked ({error}); zip it anew.") from error
         with file:
             yield from numbered_lines(file, self.where(name))
 
@@ -65,12 +67,13 @@ def numbered_lines(file: BinaryIO, where: str) -> Iterator[tuple[int, str]]:
     """Stream the lines of an open binary file, numbered from 1, empty ones left out."""
     number = 0
     try:
-        for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
+        for number, raw in enumerate(file, 1):
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             if line.strip():
                 yield number, line.rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}, after line {number}: the text is not UTF-8; convert the file.") from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise UserError(f"{where}, line {number}: the text is not UTF-8; convert the file.") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
         raise UserError(f"{where}, after line {number}: the file cannot be read ({error}).") from error
 
 
@@ -82,10 +85,26 @@ def parse_object(line: str, where: str, number: int) -> dict[str, Any]:
     """
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}, line {number}: not valid JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", str(error))
+        raise UserError(f"{where}, line {number}: not valid JSON ({why}).") from error
     if not isinstance(value, dict):
         raise UserError(f"{where}, line {number}: a JSON object is needed, not a {type(value).__name__}.")
+    return value
+
+
+def unique_id(row: dict[str, Any], seen: set[str], where: str, number: int) -> str:
+    """Return a row's `_id` and add it to those seen.
+
+    Raises:
+        UserError: it is missing, or an earlier row has it.
+    """
+    value = text_field(row, "_id", where, number)
+    if value in seen:
+        raise UserError(
+            f"{where}, line {number}: the _id {value!r} stands on an earlier line, too; ids must be unique."
+        )
+    seen.add(value)
     return value
 
 
@@ -95,7 +114,8 @@ def text_field(row: dict[str, Any], field: str, where: str, number: int, default
     Raises:
         UserError: it is missing, empty, or no text, and there is no default.
     """
-    value = row.get(field, default)
+    value = row.get(field)
+    value = default if value is None else value
     if isinstance(value, int) and not isinstance(value, bool) and field.endswith("id"):
         value = str(value)
     if isinstance(value, str) and (value.strip() or default is not None):

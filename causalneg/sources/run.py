@@ -18,28 +18,30 @@ from causalneg.workspace import PART_ROWS, Counts, Manifest, Workspace
 SAMPLE = "embedded:sample"
 
 
-def _read(source: str, config: Config) -> Data:
+def _locate(source: str) -> Path:
+    """Return where a source lies.
+
+    Raises:
+        UserError: there is nothing, or nothing that can be read.
+    """
     if source == SAMPLE:
-        return read_beir(_sample_folder())
+        return Path(__file__).parent / "sample"
     path = Path(source).expanduser()
     if not path.exists():
         raise UserError(f"The data {source} does not exist; give --source a BEIR folder or zip, or a JSONL file.")
+    if not path.is_dir() and path.suffix not in (".zip", ".jsonl", ".json"):
+        raise UserError(f"{source} is no BEIR folder or .zip and no .jsonl file of pairs; convert it to one of them.")
+    return path
+
+
+def _read(path: Path, config: Config) -> Data:
     if path.is_dir() or path.suffix == ".zip":
         return read_beir(path)
-    if path.suffix in (".jsonl", ".json"):
-        return read_pairs(path, config.import_.test_share, config.seed)
-    raise UserError(f"{source} is no BEIR folder or .zip and no .jsonl file of pairs; convert it to one of them.")
+    return read_pairs(path, config.import_.test_share, config.seed)
 
 
-def _sample_folder() -> Path:
-    return Path(__file__).parent / "sample"
-
-
-def _content_hash(source: str) -> str:
+def _content_hash(path: Path) -> str:
     """Return what changes when the data changes: names and checksums of the files that are read."""
-    path = _sample_folder() if source == SAMPLE else Path(source).expanduser()
-    if not path.exists():
-        return ""
     files = sorted(p for p in path.rglob("*") if p.suffix in (".jsonl", ".tsv")) if path.is_dir() else [path]
     return " ".join(f"{p.name}:{file_sha256(p)[:16]}" for p in files)
 
@@ -47,10 +49,7 @@ def _content_hash(source: str) -> str:
 def _write_passages(workspace: Workspace, passages: Iterable[Passage]) -> set[str]:
     ids: set[str] = set()
     for number, part in enumerate(_chunks(passages, PART_ROWS)):
-        for passage in part:
-            if passage.id in ids:
-                raise UserError(f"The corpus has two passages with the id {passage.id!r}; ids must be unique.")
-            ids.add(passage.id)
+        ids.update(p.id for p in part)
         workspace.write_rows("corpus", f"part-{number:06d}", Passage, part)
     if not ids:
         raise UserError("The corpus is empty; it needs at least one passage.")
@@ -92,13 +91,13 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     Raises:
         UserError: the data is missing or broken.
     """
-    source = config.import_.source
-    determines = {"import": config.import_, "seed": config.seed, "content": _content_hash(source)}
+    path = _locate(config.import_.source)  # before begin(): a mistyped name must not cost an earlier import
+    determines = {"import": config.import_, "seed": config.seed, "content": _content_hash(path)}
     stage = workspace.begin("import", determines, inputs=[])
     if stage.done:
         report.line(f"import: already done ({stage.done.details['passages']} passages)")
         return stage.done
-    data = _read(source, config)
+    data = _read(path, config)
     passages = _write_passages(workspace, data.passages)
     queries = {q.id: q for q in data.queries}
     every = _checked(data.judged, passages, queries)

@@ -1,0 +1,48 @@
+"""Small index versions and workspaces."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index_samples import MODEL, PASSAGES
+
+from causalneg.console import Reporter
+from causalneg.indexing.build import build_version
+from causalneg.records import Passage, Qrel, Query, to_table
+from causalneg.workspace import Counts, Workspace
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    drawn = np.random.default_rng(7).normal(size=(len(PASSAGES), 8)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def version(tmp_path: Path, vectors: np.ndarray) -> Path:
+    """A whole index version in two batches."""
+    folder = tmp_path / "index" / "v1"
+    batches = to_table(Passage, PASSAGES).to_batches(max_chunksize=3)
+    build_version(folder, MODEL, [vectors[:2], vectors[2:]], batches)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace with a finished import."""
+    workspace = Workspace(str(tmp_path / "ws"))
+    stage = workspace.begin("import", {}, [])
+    workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
+    workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
+    workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
+    workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
+    stage.finish(Counts(rows_in=len(PASSAGES), accepted=len(PASSAGES)))
+    return workspace
+
+
+@pytest.fixture
+def report() -> Iterator[Reporter]:
+    with io.StringIO() as stream:
+        yield Reporter(stream)

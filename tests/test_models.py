@@ -1,0 +1,121 @@
+"""Model names: embedded ones, local folders, hub ids; whole or refused."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from causalneg.errors import UserError
+from causalneg.models import cache_dir, resolve
+
+
+@pytest.fixture
+def encoder_copy(tmp_path: Path) -> Path:
+    """A copy of the embedded encoder as a local folder."""
+    return shutil.copytree(resolve("embedded:minilm-l6").path, tmp_path / "encoder")
+
+
+def test_the_embedded_encoder_is_a_folder_of_safetensors() -> None:
+    model = resolve("embedded:minilm-l6")
+    assert model.name == "embedded:minilm-l6"
+    assert (model.path / "modules.json").is_file()
+    assert list(model.path.rglob("*.safetensors"))
+
+
+def test_an_unknown_embedded_name_lists_the_known() -> None:
+    with pytest.raises(UserError, match=r"'minilm-l7'.*embedded:smollm2-135m and embedded:minilm-l6"):
+        resolve("embedded:minilm-l7")
+
+
+def test_a_local_folder_has_the_fingerprint_of_its_content(encoder_copy: Path) -> None:
+    embedded, local = resolve("embedded:minilm-l6"), resolve(str(encoder_copy))
+    assert local.path == encoder_copy
+    assert local.fingerprint == embedded.fingerprint
+    weights = next(encoder_copy.rglob("*.safetensors"))
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    assert resolve(str(encoder_copy)).fingerprint != embedded.fingerprint
+
+
+def test_a_relative_folder_is_found(encoder_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(encoder_copy.parent)
+    assert resolve("encoder").path == resolve("./encoder").path == encoder_copy
+
+
+@pytest.mark.parametrize("name", ["./absent", "/absent/model", "~/absent-model"])
+def test_a_missing_folder_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} does not exist"):
+        resolve(name)
+
+
+def test_weights_of_another_format_are_refused(encoder_copy: Path) -> None:
+    for weights in encoder_copy.rglob("*.safetensors"):
+        weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(UserError, match="no safetensors weights"):
+        resolve(str(encoder_copy))
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "nothing-at-all", "a/b/c/d", "bad name!"])
+def test_an_unknown_hub_id_is_one_sentence(name: str) -> None:
+    script = "import sys; from causalneg.models import resolve; from causalneg.errors import UserError\n"
+    script += "try: resolve(sys.argv[1])\nexcept UserError as error: print(error)"
+    run = subprocess.run(
+        [sys.executable, "-c", script, name],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = run.stdout.splitlines()
+    assert name in line
+    assert "check the name and the connection" in line
+
+
+def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("CAUSALNEG_CACHE", raising=False)
+    assert cache_dir() == tmp_path / "xdg" / "causalneg"
+    monkeypatch.setenv("CAUSALNEG_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"
+
+
+def test_a_damaged_unpacked_model_is_unpacked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked = resolve("embedded:smollm2-135m")
+    monkeypatch.setenv("CAUSALNEG_CACHE", str(tmp_path))
+    copy = shutil.copytree(unpacked.path, tmp_path / "models" / unpacked.path.name)
+
+    # A whole copy is taken as it is.
+    before = (copy / "model.safetensors").stat()
+    assert resolve("embedded:smollm2-135m").fingerprint == unpacked.fingerprint
+    after = (copy / "model.safetensors").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    # One flipped bit means: unpack it again.
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(before.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(before.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    mended = resolve("embedded:smollm2-135m")
+    assert mended.path == copy
+    assert mended.fingerprint == unpacked.fingerprint
+    assert [p.name for p in (tmp_path / "models").iterdir()] == [copy.name]
+
+
+def test_a_torn_list_of_checksums_is_no_whole_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked = resolve("embedded:smollm2-135m")
+    monkeypatch.setenv("CAUSALNEG_CACHE", str(tmp_path))
+    copy = tmp_path / "models" / unpacked.path.name
+    copy.mkdir(parents=True)
+    (copy / "checksums.json").write_text('{"model.safetensors": "ab')
+    # The package is hidden, so that unpacking is seen by its refusal and takes no time.
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match="make setup"):
+        resolve("embedded:smollm2-135m")
+    assert [p.name for p in (tmp_path / "models").iterdir()] == [copy.name]

@@ -1,0 +1,67 @@
+"""The train stage on a workspace."""
+
+import io
+
+import numpy as np
+import pytest
+
+from causalneg.config import Config, load_config
+from causalneg.console import Reporter
+from causalneg.errors import UserError
+from causalneg.training.run import run
+from causalneg.workspace import Workspace
+
+
+def _config(workspace: Workspace, **train: object) -> Config:
+    fast = {"epochs": 2, "batch_size": 4, "max_length": 32, "precision": "fp32", "threads": 1}
+    flags = {f"train.{name}": value for name, value in (fast | train).items()}
+    return load_config(None, {"workspace": workspace.root_url, **flags})
+
+
+def test_generated_negatives_need_generate(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match=r"causalneg generate.*train\.generated_per_query"):
+        run(_config(workspace), workspace, Reporter(io.StringIO()))
+
+
+def test_no_negative_at_all_is_the_users_to_mend(workspace: Workspace) -> None:
+    workspace.remove("mined")
+    with pytest.raises(UserError, match="None of the 7 train pairs"):
+        run(_config(workspace, generated_per_query=0), workspace, Reporter(io.StringIO()))
+
+
+@pytest.mark.ray
+def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspace) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from causalneg.runtime import ray_session
+
+    workspace = generated_workspace
+    texts = ["What of rivers?", "A passage on kings", "birds and bridges"]
+
+    def vectors() -> np.ndarray:
+        model = SentenceTransformer(str(workspace.local_folder("model")), device="cpu", local_files_only=True)
+        return np.asarray(model.encode(texts, normalize_embeddings=True))
+
+    with ray_session():
+        with pytest.raises(UserError, match=r"train\.workers = 64"):
+            run(_config(workspace, workers=64), workspace, Reporter(io.StringIO()))
+
+        output = io.StringIO()
+        one = run(_config(workspace), workspace, Reporter(output))
+        of_one = vectors()
+        assert "train: done" in output.getvalue()
+        assert (one.counts.rows_in, one.counts.accepted, one.counts.rejected) == (7, 6, 1)
+        assert (one.details["mined"], one.details["generated"], one.details["steps"]) == (18, 9, 4)
+        assert one.details["precision"] == "fp32"
+        assert not workspace.exists("checkpoints")
+
+        # The number of workers does not determine the result, so the stage is done.
+        again = run(_config(workspace, workers=2), workspace, Reporter(io.StringIO()))
+        assert again == one
+
+        workspace.remove("model")
+        two = run(_config(workspace, workers=2), workspace, Reporter(io.StringIO()))
+        assert two.details["workers"] == 2
+        np.testing.assert_allclose(vectors(), of_one, atol=1e-4)
+        for a, b in zip(one.details["epochs"], two.details["epochs"], strict=True):
+            assert a == pytest.approx(b, rel=1e-4)
