@@ -29,7 +29,8 @@ class Meter:
     def __init__(self, console: Console, title: str, total: int, unit: str, done: int) -> None:
         self._console, self._title, self._total, self._unit = console, title, total, unit
         self._done = self._first = done
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._started: float | None = None  # set by the first step: what comes before is start-up, not pace
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -47,11 +48,14 @@ class Meter:
             self._bar.update(self._task, advance=steps, note=note)
             return
         now = time.monotonic()
+        if self._started is None:
+            self._started, self._first = now, self._done
         if now - self._said < _PLAIN_EVERY:
             return
         self._said = now
-        left = (now - self._started) / max(1, self._done - self._first) * (self._total - self._done)
-        line = f"  {self._title}: {self._done}/{self._total} {self._unit}, about {left:.0f} s left {note}"
+        pace = (now - self._started) / max(1, self._done - self._first)
+        left = f", about {pace * (self._total - self._done):.0f} s left" if self._done > self._first else ""
+        line = f"  {self._title}: {self._done}/{self._total} {self._unit}{left} {note}"
         self._console.print(line.rstrip(), highlight=False, markup=False)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The demo: all stages on the embedded sample, a few negatives to read, and questions put to the server."""
 
 import random
+import re
 import time
 
 import httpx
@@ -24,13 +25,16 @@ def marked(negative: Negative, positive: Passage) -> Text:
     if edit is None:
         return Text(negative.text)
     if edit.operation == "drop":
-        before, found, after = positive.text.partition(edit.removed)
+        before, found, after = positive.text.partition(edit.changes[0].removed)
         return Text.assemble(before, (f"[-{found}-]", "strike red"), after)
-    out, rest = Text(), negative.text
-    while edit.inserted in rest:
-        before, _, rest = rest.partition(edit.inserted)
-        out.append(before).append(f"[-{edit.removed}-]", "strike red").append(f"[+{edit.inserted}+]", "bold green")
-    return out.append(rest)
+    removed = {change.inserted: change.removed for change in edit.changes}
+    out = Text()
+    for piece in re.split("(" + "|".join(re.escape(inserted) for inserted in removed) + ")", negative.text):
+        if piece in removed:
+            out.append(f"[-{removed[piece]}-]", "strike red").append(f"[+{piece}+]", "bold green")
+        else:
+            out.append(piece)
+    return out
 
 
 def show_negatives(workspace: Workspace, report: Reporter, seed: int) -> None:

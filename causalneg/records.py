@@ -150,12 +150,18 @@ class Analysis(Record):
     lineage: Lineage
 
 
+class Change(Record):
+    """A stretch of the positive and what took its place, wherever it stood; nothing where it was dropped."""
+
+    removed: str
+    inserted: str = ""
+
+
 class Edit(Record):
     """The exact difference to the positive in `edit` mode."""
 
     operation: Literal["replace", "drop"]
-    removed: str
-    inserted: str
+    changes: list[Change]
 
 
 class Negative(Record):

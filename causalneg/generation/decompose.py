@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from causalneg.generation.text import Kind, Span, find, sentences, typed_spans
+from causalneg.generation.text import Kind, Span, find, fold, sentences, typed_spans
 from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
 
+_DETAILS_TOGETHER = 3  # details changed in one negative
+_DETAILS_ALONE = 2  # shared details of which one alone decides
 NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
 
 _VIOLATIONS = {
@@ -67,6 +69,27 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     return found
 
 
+def shared_details(query: str, text: str) -> list[str]:
+    """Return the dates, quantities, years and names that a query shares with a text, each once."""
+    found = {fold(s.text): s.text for s in typed_spans(text) if find(s.text, query)}
+    found |= {fold(s.text): s.text for s in typed_spans(query) if find(s.text, text)}
+    longest = sorted(found.values(), key=lambda s: (-len(s), s))
+    return [s for at, s in enumerate(longest) if not any(find(s, other) for other in longest[:at])]
+
+
+def groups(query: str, positive: Passage) -> list[list[Constraint]]:
+    """Return which constraints are broken together, each group in a negative of its own.
+
+    All at once first: with one detail of many changed, a reader would still recognise what the query describes. Then
+    each alone, where two details are all that query and positive share.
+    """
+    found = constraints(query, positive)
+    if not found:
+        return []
+    alone = [[c] for c in found] if len(found) == len(shared_details(query, positive.text)) == _DETAILS_ALONE else []
+    return [found[:_DETAILS_TOGETHER], *alone]
+
+
 def _is_fit_name(span: Span) -> bool:
     length, before, role = span.form.split()
     return length != "1" and before != "-" and role == "itself"
@@ -76,8 +99,8 @@ def _sentence_with(text: str, span: Span) -> str:
     return next((s for s in sentences(text) if span.text in s), span.text)
 
 
-def requirements(query: str, positive: Passage, evidence: str, shared: list[Constraint]) -> list[Requirement]:
-    """Write the requirements of a query: that the answer is there, and one for each shared constraint."""
+def requirements(query: str, positive: Passage, evidence: str, shared: list[list[Constraint]]) -> list[Requirement]:
+    """Write the requirements of a query: that the answer is there, and one for each group of constraints."""
     need = Requirement(
         id=NEED_ID,
         facet=Facet.INFORMATION_NEED,
@@ -93,21 +116,21 @@ def requirements(query: str, positive: Passage, evidence: str, shared: list[Cons
         ],
     )
     rows = [need]
-    for number, constraint in enumerate(shared, NEED_ID + 1):
-        span = constraint.span
-        what = "is about" if constraint.is_subject else "concerns"
+    for number, group in enumerate(shared, NEED_ID + 1):
+        span, named = group[0].span, ", ".join(c.span.text for c in group)
+        what = "is about" if group[0].is_subject else "concerns"
         rows.append(
             Requirement(
                 id=number,
                 facet=Facet.ENTITY if span.kind is Kind.NAME else Facet.CONSTRAINT,
-                content=f"The passage {what} {span.text}.",
+                content=f"The passage {what} {named}.",
                 evidence=_sentence_with(positive.text, span),
                 critical=True,
                 violations=[
                     Violation(
                         type=_VIOLATIONS[span.kind],
-                        direction=f"Put another {span.kind.value} of the same form in the place of {span.text}.",
-                        why_not_answer=f"What it states no longer concerns {span.text}.",
+                        direction=f"Put something of the same kind and form in the place of {named}.",
+                        why_not_answer=f"What it states no longer concerns {named}.",
                     )
                 ],
             )

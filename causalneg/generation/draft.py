@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.decompose import NEED_ID, Constraint, constraints, requirements
+from causalneg.generation.decompose import NEED_ID, Constraint, groups, requirements
 from causalneg.generation.engines import Completion, Engine, EngineError
-from causalneg.generation.perturb import Edited, alternatives, drop_evidence, gap, replace_constraint
+from causalneg.generation.perturb import Alternative, Edited, alternatives, drop_evidence, gap, replace_constraints
 from causalneg.generation.prompts import messages, prompt
 from causalneg.generation.rows import Draft, Pair
 from causalneg.generation.text import sentences
@@ -121,11 +121,11 @@ class Drafter:
                     break
         raise error
 
-    async def _decompose(self, pair: Pair, ledger: _Ledger) -> tuple[Analysis, list[Constraint]]:
+    async def _decompose(self, pair: Pair, ledger: _Ledger) -> tuple[Analysis, list[list[Constraint]]]:
         query, positive = pair.query.text, pair.positive
         options = sentences(positive.text)
         chosen = await self._choose("choose_evidence", options, pair.id, ledger, query=query)
-        shared = constraints(query, positive)[: self.settings.max_edits - 1]
+        shared = groups(query, positive)[: self.settings.max_edits - 1]
         analysis = Analysis(
             id=content_id("analysis", pair.id, self.lineage.model_dump()),
             query_id=pair.query.id,
@@ -139,24 +139,28 @@ class Drafter:
         return analysis, shared
 
     async def _perturb(
-        self, pair: Pair, analysis: Analysis, shared: list[Constraint], ledger: _Ledger
+        self, pair: Pair, analysis: Analysis, shared: list[list[Constraint]], ledger: _Ledger
     ) -> list[tuple[Requirement, Edited]]:
         by_id = {r.id: r for r in analysis.requirements}
         dropped = drop_evidence(pair.positive, by_id[NEED_ID].evidence)
-        replaced = await asyncio.gather(*(self._replace(pair, constraint, ledger) for constraint in shared))
+        different = {c.span.text: c for group in shared for c in group}.values()
+        found = await asyncio.gather(*(self._alternative(pair, constraint, ledger) for constraint in different))
+        chosen = {c.span.text: a for c, a in zip(different, found, strict=True) if a}
         edits = [(by_id[NEED_ID], dropped)] if dropped else []
-        edits += [(by_id[number], edit) for number, edit in enumerate(replaced, NEED_ID + 1) if edit]
-        return edits[: self.settings.max_edits]
+        for number, group in enumerate(shared, NEED_ID + 1):
+            pairs = [(c, chosen[c.span.text]) for c in group if c.span.text in chosen]
+            if len(pairs) == len(group):
+                edits.append((by_id[number], replace_constraints(pair.positive, pairs)))
+        return edits
 
-    async def _replace(self, pair: Pair, constraint: Constraint, ledger: _Ledger) -> Edited | None:
+    async def _alternative(self, pair: Pair, constraint: Constraint, ledger: _Ledger) -> Alternative | None:
         limit = self.settings.alternatives
         found = alternatives(constraint, pair.query.text, pair.positive, pair.references, limit)
         if not found:
             return None
         key = f"{pair.id} {constraint.span.text}"
         context = gap(pair.positive, constraint)
-        chosen = await self._choose("choose_replacement", [a.text for a in found], key, ledger, context=context)
-        return replace_constraint(pair.positive, constraint, found[chosen])
+        return found[await self._choose("choose_replacement", [a.text for a in found], key, ledger, context=context)]
 
     def _negative(self, pair: Pair, analysis: Analysis, requirement: Requirement, edited: Edited) -> Negative:
         violation = requirement.violations[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from causalneg.generation.decompose import Constraint, subject
 from causalneg.generation.text import Kind, Span, find, fold, number_of, sentences, typed_spans, words, year_of
-from causalneg.records import Edit, Passage
+from causalneg.records import Change, Edit, Passage
 
 # A replacement of another order would be seen through at once, by a reader and by an encoder.
 _NEAR_YEARS = 150
@@ -38,7 +38,7 @@ def drop_evidence(positive: Passage, evidence: str) -> Edited | None:
     kept = [s for s in parts if s != evidence]
     if len(kept) != len(parts) - 1 or not kept:
         return None
-    return Edited(positive.title, " ".join(kept), Edit(operation="drop", removed=evidence, inserted=""))
+    return Edited(positive.title, " ".join(kept), Edit(operation="drop", changes=[Change(removed=evidence)]))
 
 
 def alternatives(
@@ -112,16 +112,19 @@ def _replacements(constraint: Constraint, alternative: Alternative) -> list[tupl
     return pairs
 
 
-def replace_constraint(positive: Passage, constraint: Constraint, alternative: Alternative) -> Edited:
-    """Put the alternative in the constraint's place wherever it stands, in the title, too."""
+def replace_constraints(positive: Passage, chosen: Iterable[tuple[Constraint, Alternative]]) -> Edited:
+    """Put alternatives in the place of constraints wherever they stand, in the title, too."""
     title, text = positive.title, " ".join(positive.text.split())
-    if constraint.is_subject:
-        title = alternative.title
-    for old, new in _replacements(constraint, alternative):
-        text = _replace(text, old, new)
-        if not constraint.is_subject:
-            title = _replace(title, old, new)
-    return Edited(title, text, Edit(operation="replace", removed=constraint.span.text, inserted=alternative.text))
+    changes = []
+    for constraint, alternative in chosen:
+        if constraint.is_subject:
+            title = alternative.title
+        for old, new in _replacements(constraint, alternative):
+            text = _replace(text, old, new)
+            if not constraint.is_subject:
+                title = _replace(title, old, new)
+        changes.append(Change(removed=constraint.span.text, inserted=alternative.text))
+    return Edited(title, text, Edit(operation="replace", changes=changes))
 
 
 def gap(positive: Passage, constraint: Constraint) -> str:

@@ -17,7 +17,7 @@ _QUANTITY = re.compile(
 _UNIT = re.compile(r"^[\d.,]+(?: (?:thousand|million|billion))? ?")
 _WORD = r"[^\W\d_a-zß-öø-ÿ][\w'’.-]*[\w]|[A-Z]\."  # noqa: RUF001 - a typographic apostrophe is meant
 _LINK = r"(?:of|the|de|del|della|di|da|du|des|la|le|van|von|der|den|zu|y|e|al)"
-_NAME = re.compile(rf"(?:{_WORD})(?: (?:{_LINK} ){{0,2}}(?:{_WORD}|\d{{1,4}}\b))*")
+_NAME = re.compile(rf"(?:{_WORD})(?: (?:{_LINK} ){{0,2}}(?:{_WORD}|[A-Z]\b|\d{{1,4}}\b))*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[^\W_a-z])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:St|Mt|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Gen|Col|Capt|Lt|No|vs|etc|al|ca?|approx|Fig|e\.g|i\.e|cf|[A-Z]))\.$"

@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from causalneg.generation.decompose import subject
+from causalneg.generation.decompose import shared_details, subject
 from causalneg.generation.rows import Pair
-from causalneg.generation.text import Kind, find, fold, opens_dangling, sentences, typed_spans, words
+from causalneg.generation.text import Kind, find, opens_dangling, sentences, typed_spans, words
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage
 
@@ -37,9 +37,9 @@ def form_defects(negative: Negative, positive: Passage) -> float:
     """Count what a corpus passage does not have: talk about itself, a dangling opening, a missing end."""
     parts = sentences(negative.text)
     meta = len(_META.findall(negative.text)) - len(_META.findall(positive.text))
-    removed = negative.edit.removed if negative.edit and negative.edit.operation == "drop" else None
     dangling = 0
-    if removed is not None:
+    if negative.edit and negative.edit.operation == "drop":
+        removed = negative.edit.changes[0].removed
         before = sentences(positive.text)
         at = before.index(removed) if removed in before else len(before)
         dangling = int(at + 1 < len(before) and opens_dangling(before[at + 1]))
@@ -53,7 +53,8 @@ def outside_changes(negative: Negative, positive: Passage) -> float:
         return 0.0
     before, after = Counter(words(positive.text)), Counter(words(negative.text))
     gone, come = before - after, after - before
-    allowed_gone, allowed_come = set(words(negative.edit.removed)), set(words(negative.edit.inserted))
+    allowed_gone = {w for c in negative.edit.changes for w in words(c.removed)}
+    allowed_come = {w for c in negative.edit.changes for w in words(c.inserted)}
     return float(
         sum(n for w, n in gone.items() if w not in allowed_gone)
         + sum(n for w, n in come.items() if w not in allowed_come)
@@ -84,12 +85,12 @@ def answer_left(negative: Negative, pair: Pair) -> float:
     """
     if negative.edit is None:
         return 0.0
-    removed, inserted, text = negative.edit.removed, negative.edit.inserted, negative.full_text
     if negative.edit.operation == "drop":
         return float(len(_candidate_answers(negative.text, pair)))
-    new = words(inserted)
-    stems = [s for s in map(_stem, _content_words(removed)) if not any(w.startswith(s) for w in new)]
-    return float(sum(1 for w in words(text) if any(w.startswith(s) for s in stems)))
+    new = [w for c in negative.edit.changes for w in words(c.inserted)]
+    old = [_stem(w) for c in negative.edit.changes for w in _content_words(c.removed)]
+    stems = [stem for stem in old if not any(w.startswith(stem) for w in new)]
+    return float(sum(1 for w in words(negative.full_text) if any(w.startswith(s) for s in stems)))
 
 
 def edits_answer(negative: Negative, pair: Pair) -> float:
@@ -99,14 +100,30 @@ def edits_answer(negative: Negative, pair: Pair) -> float:
     of the passage meets the query. After an edit elsewhere a reader would still take the answer.
     """
     edit, positive = negative.edit, pair.positive
-    if edit is None or subject(positive.title) == edit.removed:
+    if edit is None or _is_of_subject(negative, pair):
         return 1.0
-    touched = [s for s in sentences(positive.text) if find(edit.removed, s)]
+    touched = [s for s in sentences(positive.text) if any(find(c.removed, s) for c in edit.changes)]
     if any(_candidate_answers(s, pair) for s in touched):
         return 1.0
     untouched = " ".join(s for s in sentences(positive.text) if s not in touched)
-    shared = [s.text for s in typed_spans(untouched) if find(s.text, pair.query.text)]
-    return float(edit.operation == "replace" and not shared)
+    return float(edit.operation == "replace" and not shared_details(pair.query.text, untouched))
+
+
+def details_broken(negative: Negative, pair: Pair) -> float:
+    """Return the share of the details common to query and positive that the negative no longer has.
+
+    1 where the subject was replaced, or the evidence dropped: then the other details decide nothing.
+    """
+    if negative.edit is None or negative.edit.operation == "drop" or _is_of_subject(negative, pair):
+        return 1.0
+    details = shared_details(pair.query.text, pair.positive.full_text)
+    gone = [d for d in details if not find(d, negative.full_text)]
+    return len(gone) / len(details) if details else 1.0
+
+
+def _is_of_subject(negative: Negative, pair: Pair) -> bool:
+    changes = negative.edit.changes if negative.edit else []
+    return any(c.removed == subject(pair.positive.title) for c in changes)
 
 
 def _candidate_answers(text: str, pair: Pair) -> set[str]:
@@ -126,9 +143,9 @@ def answer_is_replaced(negative: Negative, pair: Pair) -> float:
     """Return 1 where the edit changed something the query does not name, so that it may give a wrong answer."""
     if negative.edit is None or negative.edit.operation == "drop":
         return 0.0
-    query = fold(pair.query.text)
-    named = [s.text for s in typed_spans(negative.edit.removed)] + words(negative.edit.removed)
-    return float(not any(find(n, query) for n in named))
+    query = pair.query.text
+    named = [[c.removed, *(s.text for s in typed_spans(c.removed)), *words(c.removed)] for c in negative.edit.changes]
+    return float(not all(any(find(n, query) for n in names) for names in named))
 
 
 def hardness(score: float, mined_scores: Sequence[float]) -> float:
@@ -145,6 +162,7 @@ def text_scores(negative: Negative, pair: Pair) -> dict[str, float]:
         "overlap": overlap_with_positives(negative, pair),
         "answer_left": answer_left(negative, pair),
         "edits_answer": edits_answer(negative, pair),
+        "details_broken": details_broken(negative, pair),
         "answer_replaced": answer_is_replaced(negative, pair),
     }
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from causalneg.generation.decompose import constraints, requirements, subject
-from causalneg.generation.perturb import alternatives, drop_evidence, replace_constraint
+from causalneg.generation.decompose import constraints, groups, requirements, shared_details, subject
+from causalneg.generation.perturb import alternatives, drop_evidence, replace_constraints
 from causalneg.generation.text import find
 from causalneg.records import Passage, ViolationType
 
@@ -38,7 +38,7 @@ def test_a_year_in_the_query_stands_for_the_date_in_the_passage() -> None:
 def test_a_date_is_replaced_together_with_its_year() -> None:
     (constraint,) = constraints(BY_DATE, AGINCOURT)
     (option,) = alternatives(constraint, BY_DATE, AGINCOURT, [CRECY], 4)
-    edited = replace_constraint(AGINCOURT, constraint, option)
+    edited = replace_constraints(AGINCOURT, [(constraint, option)])
     assert option.text == "26 August 1346"
     assert "1415" not in edited.text
     assert "Harfleur in September 1346" in edited.text
@@ -48,10 +48,19 @@ def test_a_date_is_replaced_together_with_its_year() -> None:
 def test_a_subject_is_replaced_in_text_and_title() -> None:
     (constraint,) = constraints(BY_NAME, AGINCOURT)
     (option,) = alternatives(constraint, BY_NAME, AGINCOURT, [CRECY], 4)
-    edited = replace_constraint(AGINCOURT, constraint, option)
+    edited = replace_constraints(AGINCOURT, [(constraint, option)])
     assert edited.title == "Battle of Crécy"
     assert not find("Agincourt", edited.text)
     assert "taken prisoner at Crécy" in edited.text
+
+
+def test_details_are_broken_together_first_and_alone_where_there_are_two() -> None:
+    query = "Who was taken prisoner in the battle of 25 October 1415 won by Henry V?"
+    assert shared_details(query, AGINCOURT.text) == ["25 October 1415", "Henry V"]
+    assert [[c.span.text for c in group] for group in groups(query, AGINCOURT)] == [["25 October 1415"]]
+    two = Passage(id="t", text="The canal of 98 km was opened by Wilhelm on 20 June 1895.")
+    both = groups("western locks of the 98 km canal of 20 June 1895", two)
+    assert [[c.span.text for c in group] for group in both] == [["20 June 1895", "98 km"], ["20 June 1895"], ["98 km"]]
 
 
 def test_no_alternative_stands_in_query_or_positive() -> None:
@@ -79,7 +88,7 @@ def test_a_single_sentence_is_not_dropped() -> None:
 
 def test_requirements_carry_verbatim_evidence_and_a_violation() -> None:
     rows = requirements(
-        BY_DATE, AGINCOURT, "Henry had taken Harfleur in September 1415.", constraints(BY_DATE, AGINCOURT)
+        BY_DATE, AGINCOURT, "Henry had taken Harfleur in September 1415.", groups(BY_DATE, AGINCOURT)
     )
     assert [r.id for r in rows] == [1, 2]
     assert all(r.evidence in AGINCOURT.text and r.critical and r.violations for r in rows)

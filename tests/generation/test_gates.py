@@ -1,6 +1,6 @@
 """Gates and selection: each gate lets through what it should and stops what it should, by known answers."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -8,7 +8,7 @@ from causalneg.config import GateSettings
 from causalneg.generation.rows import Pair
 from causalneg.generation.select import GATES, first_failed, select
 from causalneg.generation.verify import encoder_scores, text_scores, token_overlap
-from causalneg.records import Edit, Lineage, Negative, Passage, Query, ViolationType
+from causalneg.records import Change, Edit, Lineage, Negative, Passage, Query, ViolationType
 
 POSITIVE = Passage(
     id="forth",
@@ -33,10 +33,15 @@ GOOD: dict[str, float] = {
     "answer_replaced": 0,
     "answer_left": 0,
     "edits_answer": 1,
+    "details_broken": 1,
     "likelihood_margin": 0.5,
     "relative_score": 0.9,
     "hardness": 1.0,
 }
+
+
+def edit_of(operation: Literal["replace", "drop"], removed: str, inserted: str = "") -> Edit:
+    return Edit(operation=operation, changes=[Change(removed=removed, inserted=inserted)])
 
 
 def negative(text: str, edit: Edit, title: str = "Forth Bridge", **changes: Any) -> Negative:
@@ -61,11 +66,11 @@ def negative(text: str, edit: Edit, title: str = "Forth Bridge", **changes: Any)
 
 def dropped(sentence: str) -> Negative:
     text = " ".join(POSITIVE.text.replace(sentence, "").split())
-    return negative(text, Edit(operation="drop", removed=sentence, inserted=""))
+    return negative(text, edit_of("drop", sentence))
 
 
 def replaced(old: str, new: str, text: str = POSITIVE.text, title: str = "Forth Bridge") -> Negative:
-    edit = Edit(operation="replace", removed=old, inserted=new)
+    edit = edit_of("replace", old, new)
     return negative(text.replace(old, new), edit, title.replace(old, new))
 
 
@@ -108,6 +113,15 @@ def test_replacing_a_detail_away_from_the_answer_is_found() -> None:
     assert text_scores(opened, asking("Who opened it in Scotland on 4 March 1890?"))["edits_answer"] == 1
 
 
+def test_the_share_of_broken_details_by_hand() -> None:
+    pair = asking("Who opened the bridge in Scotland on 4 March 1890, begun in 1882?")
+    assert text_scores(replaced("4 March 1890", "2 May 1871"), pair)["details_broken"] == pytest.approx(1 / 3)
+    assert (
+        text_scores(replaced("Forth Bridge", "Tay Bridge"), asking("Who opened the Forth Bridge?"))["details_broken"]
+        == 1
+    )
+
+
 def test_a_trace_of_the_replaced_span_is_found() -> None:
     text = POSITIVE.text + " Many Forthers worked there."
     assert text_scores(replaced("Forth Bridge", "Tay Bridge", text), PAIR)["answer_left"] == 1
@@ -124,19 +138,19 @@ def test_replacing_the_answer_is_found() -> None:
 
 
 def test_a_copy_of_any_known_positive_overlaps_wholly() -> None:
-    edit = Edit(operation="replace", removed="x", inserted="y")
+    edit = edit_of("replace", "x", "y")
     assert text_scores(negative(POSITIVE.text.upper(), edit), PAIR)["overlap"] == 1
     assert text_scores(negative(PAIR.other_positives[0].text, edit), PAIR)["overlap"] == 1
 
 
 def test_a_dangling_pronoun_and_meta_text_are_defects() -> None:
-    edit = Edit(operation="drop", removed="Work began in 1882.", inserted="")
+    edit = edit_of("drop", "Work began in 1882.")
     text = "The Forth Bridge is a railway bridge. Work began in 1882. It took years."
     pair = PAIR.model_copy(update={"positive": POSITIVE.model_copy(update={"text": text})})
     assert (
         text_scores(negative("The Forth Bridge is a railway bridge. It took years.", edit), pair)["form_defects"] == 1
     )
-    meta = negative("This passage does not answer it.", Edit(operation="replace", removed="a", inserted="b"))
+    meta = negative("This passage does not answer it.", edit_of("replace", "a", "b"))
     assert text_scores(meta, PAIR)["form_defects"] == 2
 
 
@@ -160,6 +174,7 @@ def test_encoder_scores_by_hand() -> None:
         ("near_copy", {"overlap": 1.0}),
         ("answer_replaced", {"answer_replaced": 1}),
         ("edits_answer", {"edits_answer": 0}),
+        ("details_broken", {"details_broken": 0.3}),
         ("answer_left", {"answer_left": 1}),
         ("likelihood", {"likelihood_margin": 0.0}),
         ("positive_aware", {"relative_score": 1.03}),
@@ -178,14 +193,14 @@ def test_the_hardness_gate_is_off_until_it_is_set() -> None:
 
 
 def test_selection_takes_different_requirements_first() -> None:
-    edit = Edit(operation="replace", removed="a", inserted="b")
+    edit = edit_of("replace", "a", "b")
     rows = [negative(f"t{i}.", edit, requirement_id=r, scores=GOOD) for i, r in enumerate([1, 1, 1, 2, 3])]
     verdicts = [n.verdict for n in select(rows, GateSettings(), limit=3)]
     assert verdicts == ["accepted", "rejected", "rejected", "accepted", "accepted"]
 
 
 def test_every_rejected_negative_says_why() -> None:
-    edit = Edit(operation="replace", removed="a", inserted="b")
+    edit = edit_of("replace", "a", "b")
     rows = [negative("a.", edit, scores=GOOD | {"overlap": 1.0}), negative("b.", edit, scores=GOOD)]
     assert [(n.verdict, n.rejected_by) for n in select(rows, GateSettings(), 3)] == [
         ("rejected", "near_copy"),
