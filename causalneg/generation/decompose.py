@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from causalneg.generation.text import Kind, Span, find, fold, sentences, typed_spans
 from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
 
+_TELLING = frozenset("at by from in near to with".split())
 _DETAILS_TOGETHER = 3  # details changed in one negative
 _DETAILS_ALONE = 2  # shared details of which one alone decides
 NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
@@ -44,10 +45,9 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     """Find the constraints of a query that, broken, leave the positive without an answer.
 
     Where the query names the passage's subject, that is the one: with any other detail changed, the passage would
-    still tell about the subject what is asked. Where the query describes its subject, each date, quantity and year
-    that stands in both is one; without any, each name of two words or more that stands for itself (others are too
-    often adjectives or parts of longer names). A part of a date or name stands for the whole: «1815» in a query
-    asks for «18 June 1815» in the passage.
+    still tell about the subject what is asked. Where the query describes its subject, each detail that stands in both
+    is one, the most precise first: dates, quantities, years, and names whose place in the sentence tells their kind.
+    A part of a date or name stands for the whole: «1815» in a query asks for «18 June 1815» in the passage.
     """
     text = " ".join(positive.text.split())
     main = subject(positive.title)
@@ -61,7 +61,7 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     order = [Kind.DATE, Kind.QUANTITY, Kind.YEAR, Kind.NAME]
     found: list[Constraint] = []
     for span in sorted(shared, key=lambda s: (order.index(s.kind), -len(s.text), s.start)):
-        if span.kind is Kind.NAME and (not _is_fit_name(span) or any(c.span.kind is not Kind.NAME for c in found)):
+        if span.kind is Kind.NAME and not _tells_its_kind(span):
             continue
         taken = [c.span.text for c in found]
         if not any(find(span.text, other) or find(other, span.text) for other in taken):
@@ -77,22 +77,22 @@ def shared_details(query: str, text: str) -> list[str]:
     return [s for at, s in enumerate(longest) if not any(find(s, other) for other in longest[:at])]
 
 
-def groups(query: str, positive: Passage) -> list[list[Constraint]]:
+def groups(query: str, positive: Passage, found: list[Constraint]) -> list[list[Constraint]]:
     """Return which constraints are broken together, each group in a negative of its own.
 
     All at once first: with one detail of many changed, a reader would still recognise what the query describes. Then
     each alone, where two details are all that query and positive share.
     """
-    found = constraints(query, positive)
     if not found:
         return []
     alone = [[c] for c in found] if len(found) == len(shared_details(query, positive.text)) == _DETAILS_ALONE else []
     return [found[:_DETAILS_TOGETHER], *alone]
 
 
-def _is_fit_name(span: Span) -> bool:
-    length, before, role = span.form.split()
-    return length != "1" and before != "-" and role == "itself"
+def _tells_its_kind(span: Span) -> bool:
+    """Whether a name follows a word after which names are of one kind: by a person, in a place."""
+    _, before, role = span.form.split()
+    return before in _TELLING and role == "itself"
 
 
 def _sentence_with(text: str, span: Span) -> str:

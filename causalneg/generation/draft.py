@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.decompose import NEED_ID, Constraint, groups, requirements
+from causalneg.generation.decompose import NEED_ID, Constraint, constraints, groups, requirements
 from causalneg.generation.engines import Completion, Engine, EngineError
 from causalneg.generation.perturb import Alternative, Edited, alternatives, drop_evidence, gap, replace_constraints
 from causalneg.generation.prompts import messages, prompt
@@ -72,8 +72,10 @@ class Drafter:
         """Draft the negatives of a pair; what goes wrong becomes a failure, never an exception."""
         ledger = _Ledger()
         try:
-            analysis, shared = await self._decompose(pair, ledger)
-            edits = await self._perturb(pair, analysis, shared, ledger)
+            options = self._options(pair)
+            shared = groups(pair.query.text, pair.positive, list(options))[: self.settings.max_edits - 1]
+            analysis = await self._decompose(pair, shared, ledger)
+            edits = await self._perturb(pair, analysis, shared, options, ledger)
             negatives = [self._negative(pair, analysis, requirement, edited) for requirement, edited in edits]
             negatives = await self._judge(pair, negatives, ledger)
         except EngineError as error:
@@ -121,12 +123,20 @@ class Drafter:
                     break
         raise error
 
-    async def _decompose(self, pair: Pair, ledger: _Ledger) -> tuple[Analysis, list[list[Constraint]]]:
+    def _options(self, pair: Pair) -> dict[Constraint, list[Alternative]]:
+        """Return the constraints that something can be put in the place of, each with what can."""
+        query, limit = pair.query.text, self.settings.alternatives
+        found = {
+            constraint: alternatives(constraint, query, pair.positive, pair.references, limit)
+            for constraint in constraints(query, pair.positive)
+        }
+        return {constraint: options for constraint, options in found.items() if options}
+
+    async def _decompose(self, pair: Pair, shared: list[list[Constraint]], ledger: _Ledger) -> Analysis:
         query, positive = pair.query.text, pair.positive
         options = sentences(positive.text)
         chosen = await self._choose("choose_evidence", options, pair.id, ledger, query=query)
-        shared = groups(query, positive)[: self.settings.max_edits - 1]
-        analysis = Analysis(
+        return Analysis(
             id=content_id("analysis", pair.id, self.lineage.model_dump()),
             query_id=pair.query.id,
             positive_id=positive.id,
@@ -136,31 +146,33 @@ class Drafter:
             requirements=requirements(query, positive, options[chosen], shared),
             lineage=self.lineage,
         )
-        return analysis, shared
 
     async def _perturb(
-        self, pair: Pair, analysis: Analysis, shared: list[list[Constraint]], ledger: _Ledger
+        self,
+        pair: Pair,
+        analysis: Analysis,
+        shared: list[list[Constraint]],
+        options: dict[Constraint, list[Alternative]],
+        ledger: _Ledger,
     ) -> list[tuple[Requirement, Edited]]:
         by_id = {r.id: r for r in analysis.requirements}
+        used = list(dict.fromkeys(constraint for group in shared for constraint in group))
+        picked = await asyncio.gather(*(self._pick(pair, c, options[c], ledger) for c in used))
+        alternative = dict(zip(used, picked, strict=True))
         dropped = drop_evidence(pair.positive, by_id[NEED_ID].evidence)
-        different = {c.span.text: c for group in shared for c in group}.values()
-        found = await asyncio.gather(*(self._alternative(pair, constraint, ledger) for constraint in different))
-        chosen = {c.span.text: a for c, a in zip(different, found, strict=True) if a}
         edits = [(by_id[NEED_ID], dropped)] if dropped else []
         for number, group in enumerate(shared, NEED_ID + 1):
-            pairs = [(c, chosen[c.span.text]) for c in group if c.span.text in chosen]
-            if len(pairs) == len(group):
-                edits.append((by_id[number], replace_constraints(pair.positive, pairs)))
+            edited = replace_constraints(pair.positive, [(c, alternative[c]) for c in group])
+            edits.append((by_id[number], edited))
         return edits
 
-    async def _alternative(self, pair: Pair, constraint: Constraint, ledger: _Ledger) -> Alternative | None:
-        limit = self.settings.alternatives
-        found = alternatives(constraint, pair.query.text, pair.positive, pair.references, limit)
-        if not found:
-            return None
+    async def _pick(
+        self, pair: Pair, constraint: Constraint, options: list[Alternative], ledger: _Ledger
+    ) -> Alternative:
         key = f"{pair.id} {constraint.span.text}"
         context = gap(pair.positive, constraint)
-        return found[await self._choose("choose_replacement", [a.text for a in found], key, ledger, context=context)]
+        texts = [option.text for option in options]
+        return options[await self._choose("choose_replacement", texts, key, ledger, context=context)]
 
     def _negative(self, pair: Pair, analysis: Analysis, requirement: Requirement, edited: Edited) -> Negative:
         violation = requirement.violations[0]

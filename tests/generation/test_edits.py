@@ -57,9 +57,11 @@ def test_a_subject_is_replaced_in_text_and_title() -> None:
 def test_details_are_broken_together_first_and_alone_where_there_are_two() -> None:
     query = "Who was taken prisoner in the battle of 25 October 1415 won by Henry V?"
     assert shared_details(query, AGINCOURT.text) == ["25 October 1415", "Henry V"]
-    assert [[c.span.text for c in group] for group in groups(query, AGINCOURT)] == [["25 October 1415"]]
+    found = constraints(query, AGINCOURT)
+    assert [c.span.text for c in groups(query, AGINCOURT, found)[0]] == ["25 October 1415", "Henry V"]
     two = Passage(id="t", text="The canal of 98 km was opened by Wilhelm on 20 June 1895.")
-    both = groups("western locks of the 98 km canal of 20 June 1895", two)
+    asked = "western locks of the 98 km canal of 20 June 1895"
+    both = groups(asked, two, constraints(asked, two))
     assert [[c.span.text for c in group] for group in both] == [["20 June 1895", "98 km"], ["20 June 1895"], ["98 km"]]
 
 
@@ -88,7 +90,7 @@ def test_a_single_sentence_is_not_dropped() -> None:
 
 def test_requirements_carry_verbatim_evidence_and_a_violation() -> None:
     rows = requirements(
-        BY_DATE, AGINCOURT, "Henry had taken Harfleur in September 1415.", groups(BY_DATE, AGINCOURT)
+        BY_DATE, AGINCOURT, "Henry had taken Harfleur in September 1415.", [constraints(BY_DATE, AGINCOURT)]
     )
     assert [r.id for r in rows] == [1, 2]
     assert all(r.evidence in AGINCOURT.text and r.critical and r.violations for r in rows)
