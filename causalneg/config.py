@@ -61,8 +61,8 @@ class GateSettings(Settings):
     max_length_ratio: float = Field(1.5, gt=0, description="longest negative, as a share of the positive's words")
     max_overlap: float = Field(0.995, gt=0, description="largest token overlap with a known positive")
     max_answer_left: float = Field(0.0, ge=0, description="spans of the removed evidence that may stand elsewhere")
-    min_details_broken: float = Field(
-        0.5, ge=0, le=1, description="least share of the details common to query and positive that must be gone"
+    max_details_left: float = Field(
+        0.0, ge=0, description="dates, quantities and longer names common to query and positive that may be left"
     )
     min_likelihood_margin: float = Field(
         0.1, description="least drop of the query's mean log-probability per token against the positive"

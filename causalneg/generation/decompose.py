@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from causalneg.generation.text import Kind, Span, find, fold, sentences, typed_spans
+from causalneg.generation.text import Kind, Span, find, fold, is_proper, sentences, typed_spans
 from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
 
-_TELLING = frozenset("at by from in near to with".split())
-_DETAILS_TOGETHER = 3  # details changed in one negative
+_PLACING = frozenset("at from in near to".split())
+_DETAILS_TOGETHER = 5  # details changed in one negative
 _DETAILS_ALONE = 2  # shared details of which one alone decides
 NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
 
@@ -41,13 +41,19 @@ def _enclosing(spans: list[Span], position: int) -> Span | None:
     return next((s for s in spans if s.start <= position < s.end), None)
 
 
-def constraints(query: str, positive: Passage) -> list[Constraint]:
+def constraints(query: str, positive: Passage, common: frozenset[str] = frozenset()) -> list[Constraint]:
     """Find the constraints of a query that, broken, leave the positive without an answer.
 
     Where the query names the passage's subject, that is the one: with any other detail changed, the passage would
     still tell about the subject what is asked. Where the query describes its subject, each detail that stands in both
-    is one, the most precise first: dates, quantities, years, and names whose place in the sentence tells their kind.
-    A part of a date or name stands for the whole: «1815» in a query asks for «18 June 1815» in the passage.
+    is one, the most precise first: dates, quantities, years, proper names of two words or more, and single words that
+    a preposition marks as a place. A part of a date or name stands for the whole: «1815» in a query asks for
+    «18 June 1815» in the passage.
+
+    Args:
+        query: its text.
+        positive: its positive.
+        common: words of the corpus that are no names, as `common_words` finds them.
     """
     text = " ".join(positive.text.split())
     main = subject(positive.title)
@@ -61,7 +67,7 @@ def constraints(query: str, positive: Passage) -> list[Constraint]:
     order = [Kind.DATE, Kind.QUANTITY, Kind.YEAR, Kind.NAME]
     found: list[Constraint] = []
     for span in sorted(shared, key=lambda s: (order.index(s.kind), -len(s.text), s.start)):
-        if span.kind is Kind.NAME and not _tells_its_kind(span):
+        if span.kind is Kind.NAME and not _can_be_replaced(span, common):
             continue
         taken = [c.span.text for c in found]
         if not any(find(span.text, other) or find(other, span.text) for other in taken):
@@ -89,10 +95,10 @@ def groups(query: str, positive: Passage, found: list[Constraint]) -> list[list[
     return [found[:_DETAILS_TOGETHER], *alone]
 
 
-def _tells_its_kind(span: Span) -> bool:
-    """Whether a name follows a word after which names are of one kind: by a person, in a place."""
-    _, before, role = span.form.split()
-    return before in _TELLING and role == "itself"
+def _can_be_replaced(name: Span, common: frozenset[str]) -> bool:
+    """Whether names of the same form are most likely of the same kind: persons, or places."""
+    length, before, role = name.form.split()
+    return is_proper(name.text, common) and (length != "1" or (before in _PLACING and role == "itself"))
 
 
 def _sentence_with(text: str, span: Span) -> str:

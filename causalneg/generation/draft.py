@@ -14,7 +14,7 @@ from causalneg.generation.engines import Completion, Engine, EngineError
 from causalneg.generation.perturb import Alternative, Edited, alternatives, drop_evidence, gap, replace_constraints
 from causalneg.generation.prompts import messages, prompt
 from causalneg.generation.rows import Draft, Pair
-from causalneg.generation.text import sentences
+from causalneg.generation.text import common_words, sentences
 from causalneg.generation.verify import text_scores
 from causalneg.records import Analysis, Failure, Lineage, Negative, Requirement, content_id
 
@@ -126,9 +126,10 @@ class Drafter:
     def _options(self, pair: Pair) -> dict[Constraint, list[Alternative]]:
         """Return the constraints that something can be put in the place of, each with what can."""
         query, limit = pair.query.text, self.settings.alternatives
+        common = common_words(p.text for p in (pair.positive, *pair.references))
         found = {
-            constraint: alternatives(constraint, query, pair.positive, pair.references, limit)
-            for constraint in constraints(query, pair.positive)
+            constraint: alternatives(constraint, query, pair.positive, pair.references, limit, common)
+            for constraint in constraints(query, pair.positive, common)
         }
         return {constraint: options for constraint, options in found.items() if options}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from causalneg.generation.decompose import Constraint, subject
-from causalneg.generation.text import Kind, Span, find, fold, number_of, sentences, typed_spans, year_of
+from causalneg.generation.text import Kind, Span, find, fold, is_proper, number_of, sentences, typed_spans, year_of
 from causalneg.records import Change, Edit, Passage
 
 # A replacement of another order would be seen through at once, by a reader and by an encoder.
@@ -42,7 +42,12 @@ def drop_evidence(positive: Passage, evidence: str) -> Edited | None:
 
 
 def alternatives(
-    constraint: Constraint, query: str, positive: Passage, references: Iterable[Passage], limit: int
+    constraint: Constraint,
+    query: str,
+    positive: Passage,
+    references: Iterable[Passage],
+    limit: int,
+    common: frozenset[str] = frozenset(),
 ) -> list[Alternative]:
     """Collect what may replace a constraint: the same kind and form, from the references, none of it in the pair.
 
@@ -56,7 +61,8 @@ def alternatives(
             main = subject(reference.title)
             options = [Alternative(main, reference.title)] if main and main[0].isupper() else []
         else:
-            same = [s for s in typed_spans(reference.full_text) if (s.kind, s.form) == (span.kind, span.form)]
+            same = [s for s in typed_spans(reference.text) if (s.kind, s.form) == (span.kind, span.form)]
+            same = [s for s in same if s.kind is not Kind.NAME or is_proper(s.text, common)]
             options = [Alternative(s.text) for s in same]
         for option in options:
             if find(option.text, known) or find(span.text, option.text) or not _plausible(span, option.text, known):

@@ -15,7 +15,7 @@ GATES: tuple[Gate, ...] = (
     ("near_copy", lambda s, t: s["overlap"] < t.max_overlap),
     ("answer_replaced", lambda s, t: s["answer_replaced"] == 0),
     ("edits_answer", lambda s, t: s["edits_answer"] == 1),
-    ("details_broken", lambda s, t: s["details_broken"] >= t.min_details_broken),
+    ("details_left", lambda s, t: s["details_left"] <= t.max_details_left),
     ("answer_left", lambda s, t: s["answer_left"] <= t.max_answer_left),
     ("likelihood", lambda s, t: s["likelihood_margin"] >= t.min_likelihood_margin),
     ("positive_aware", lambda s, t: s["relative_score"] < t.max_relative_score),

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,6 +32,7 @@ _OPENERS = frozenset(
     "two under unlike until up upon was we were what when where whether which while who whom whose why will with "
     "within without you your".split()
 )
+_PREPOSITIONS = frozenset("at beside by from in into near of off on over to towards under with".split())
 # Words that may follow a name that stands for itself; another word makes the name an attribute of it.
 _FOLLOWERS = frozenset(
     "a after against along also an and are as at be became before began between but by came can could did during "
@@ -137,14 +138,22 @@ def _name_spans(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _name_form(text: str, start: int, name: str) -> str:
-    """Describe a name's place: its length, the word before it, and whether it stands for itself."""
+    """Describe a name's place: one word or more, the preposition before it, and whether it stands for itself."""
     before = re.search(r"(\w+) $", text[:start])
-    word = before.group(1) if before else ""
-    context = word.lower() if word.islower() or word.lower() in _OPENERS else "-"
     after = re.match(r" (\w+)", text[start + len(name) :])
-    context = before.group(1) if before and before.group(1).islower() else "-"
+    word = before.group(1).lower() if before else ""
     stands = not after or after.group(1) in _FOLLOWERS or not after.group(1).islower()
-    return f"{min(3, len(name.split()))} {context} {'itself' if stands else 'attribute'}"
+    return f"{min(2, len(name.split()))} {word if word in _PREPOSITIONS else '-'} {'itself' if stands else 'attribute'}"
+
+
+def common_words(texts: Iterable[str]) -> frozenset[str]:
+    """Return the words that stand in lower case in some text: no name consists of them alone."""
+    return frozenset(w for text in texts for w in re.findall(r"\w+", text) if w.islower())
+
+
+def is_proper(name: str, common: frozenset[str]) -> bool:
+    """Whether no word of a name but links is a common one: «Johann Galle» is proper, «Humber Bridge» is not."""
+    return not any(fold(word) in common for word in name.split() if not word.islower())
 
 
 def typed_spans(text: str) -> list[Span]:

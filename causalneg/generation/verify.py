@@ -109,16 +109,17 @@ def edits_answer(negative: Negative, pair: Pair) -> float:
     return float(edit.operation == "replace" and not shared_details(pair.query.text, untouched))
 
 
-def details_broken(negative: Negative, pair: Pair) -> float:
-    """Return the share of the details common to query and positive that the negative no longer has.
+def details_left(negative: Negative, pair: Pair) -> float:
+    """Count the telling details common to query and positive that the negative still has.
 
-    1 where the subject was replaced, or the evidence dropped: then the other details decide nothing.
+    Telling are dates, quantities, years and names of two words or more: by each of them a reader would recognise what
+    the query describes. 0 where the subject was replaced, or the evidence dropped: then they decide nothing.
     """
     if negative.edit is None or negative.edit.operation == "drop" or _is_of_subject(negative, pair):
-        return 1.0
+        return 0.0
     details = shared_details(pair.query.text, pair.positive.full_text)
-    gone = [d for d in details if not find(d, negative.full_text)]
-    return len(gone) / len(details) if details else 1.0
+    telling = [d for d in details if " " in d or any(c.isdigit() for c in d)]
+    return float(sum(1 for d in telling if find(d, negative.full_text)))
 
 
 def _is_of_subject(negative: Negative, pair: Pair) -> bool:
@@ -162,7 +163,7 @@ def text_scores(negative: Negative, pair: Pair) -> dict[str, float]:
         "overlap": overlap_with_positives(negative, pair),
         "answer_left": answer_left(negative, pair),
         "edits_answer": edits_answer(negative, pair),
-        "details_broken": details_broken(negative, pair),
+        "details_left": details_left(negative, pair),
         "answer_replaced": answer_is_replaced(negative, pair),
     }
 

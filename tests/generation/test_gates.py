@@ -33,7 +33,7 @@ GOOD: dict[str, float] = {
     "answer_replaced": 0,
     "answer_left": 0,
     "edits_answer": 1,
-    "details_broken": 1,
+    "details_left": 0,
     "likelihood_margin": 0.5,
     "relative_score": 0.9,
     "hardness": 1.0,
@@ -113,12 +113,11 @@ def test_replacing_a_detail_away_from_the_answer_is_found() -> None:
     assert text_scores(opened, asking("Who opened it in Scotland on 4 March 1890?"))["edits_answer"] == 1
 
 
-def test_the_share_of_broken_details_by_hand() -> None:
+def test_telling_details_that_are_left_are_counted() -> None:
     pair = asking("Who opened the bridge in Scotland on 4 March 1890, begun in 1882?")
-    assert text_scores(replaced("4 March 1890", "2 May 1871"), pair)["details_broken"] == pytest.approx(1 / 3)
+    assert text_scores(replaced("4 March 1890", "2 May 1871"), pair)["details_left"] == 1  # 1882; Scotland is too wide
     assert (
-        text_scores(replaced("Forth Bridge", "Tay Bridge"), asking("Who opened the Forth Bridge?"))["details_broken"]
-        == 1
+        text_scores(replaced("Forth Bridge", "Tay Bridge"), asking("Who opened the Forth Bridge?"))["details_left"] == 0
     )
 
 
@@ -174,7 +173,7 @@ def test_encoder_scores_by_hand() -> None:
         ("near_copy", {"overlap": 1.0}),
         ("answer_replaced", {"answer_replaced": 1}),
         ("edits_answer", {"edits_answer": 0}),
-        ("details_broken", {"details_broken": 0.3}),
+        ("details_left", {"details_left": 1}),
         ("answer_left", {"answer_left": 1}),
         ("likelihood", {"likelihood_margin": 0.0}),
         ("positive_aware", {"relative_score": 1.03}),

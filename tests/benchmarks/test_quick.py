@@ -1,0 +1,34 @@
+"""Every benchmark runs in its quick form and writes rows of the agreed shape."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+FIELDS = {"metric", "unit", "ours", "peer_name", "peer", "ratio", "goal"}
+
+
+@pytest.mark.parametrize("name", ["arms"])
+def test_a_benchmark_measures(name: str, repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--results", str(tmp_path)]
+    workspace = ["--workspace", str(tmp_path / "ws")]
+    done = subprocess.run(
+        command + workspace, cwd=repository, env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("*.json")
+    content = json.loads(result.read_text())
+    assert content["machine"]
+    assert content["versions"]["torch"]
+    assert content["rows"]
+    assert all(set(row) == FIELDS for row in content["rows"])
+
+
+def test_every_benchmark_is_tested(repository: Path) -> None:
+    modules = {p.stem for p in (repository / "benchmarks").glob("*.py")} - {"__init__", "common"}
+    assert modules == {"arms"}
