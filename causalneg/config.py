@@ -143,7 +143,7 @@ class Config(Settings):
     seed: int = 0
     encoder: str = Field("embedded:minilm-l6", description="encoder to mine, check and start training with")
     llm: str = Field("embedded:smollm2-135m", description="LLM that generates")
-    embed_batch_size: int = Field(64, ge=1, description="texts per batch when encoding")
+    embed_batch_size: int = Field(32, ge=1, description="texts per batch when encoding")
     import_: ImportSettings = Field(ImportSettings(), alias="import")
     mine: MineSettings = MineSettings()
     generate: GenerateSettings = GenerateSettings()

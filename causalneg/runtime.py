@@ -3,6 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _OBJECT_STORE_BYTES = 1024**3  # of the Ray that is started on this machine; blocks beyond it spill to disk
 
@@ -33,6 +37,16 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def supports_bf16(device: "torch.device") -> bool:
+    """Whether a device has bf16 instructions; without them bf16 is far slower than fp32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def cores() -> int:

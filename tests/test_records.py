@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from causalneg.records import (
     Analysis,
+    Change,
     Edit,
     Facet,
     Failure,
@@ -82,7 +83,7 @@ ROWS: list[Record] = [
     NEGATIVE,
     NEGATIVE.model_copy(
         update={
-            "edit": Edit(operation="replace", removed="USS Okinawa", inserted="USS Hornet"),
+            "edit": Edit(operation="replace", changes=[Change(removed="USS Okinawa", inserted="USS Hornet")]),
             "scores": {"likelihood_margin": -0.25, "überlappung": 1e-300},
             "rejected_by": "form",
         }
@@ -152,7 +153,10 @@ def test_the_schema_nests() -> None:
     assert schema.field("scores").type == pa.map_(pa.string(), pa.float64())
     assert schema.field("violation").type == pa.string()
     assert schema.field("edit").type == pa.struct(
-        [("operation", pa.string()), ("removed", pa.string()), ("inserted", pa.string())]
+        [
+            ("operation", pa.string()),
+            ("changes", pa.list_(pa.struct([("removed", pa.string()), ("inserted", pa.string())]))),
+        ]
     )
     requirements = arrow_schema(Analysis).field("requirements").type
     assert pa.types.is_list(requirements)

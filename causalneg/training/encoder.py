@@ -16,14 +16,6 @@ _CHUNK_TOKENS = {"cpu": 2048, "cuda": 16_384}
 _EAGER_LENGTH = 512  # tokens
 
 
-def supports_bf16(device: torch.device) -> bool:
-    """Whether a device has bf16 instructions; without them bf16 is far slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def length_sorted_chunks(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group texts of like length so that a group, padded to its longest, has at most `budget` tokens.
 

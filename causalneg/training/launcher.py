@@ -14,7 +14,7 @@ from causalneg.config import TrainSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.models import ResolvedModel, resolve
-from causalneg.runtime import cores, ray_session
+from causalneg.runtime import cores, ray_session, supports_bf16
 from causalneg.training.rows import read_rows, read_selection
 from causalneg.workspace import Workspace
 
@@ -64,8 +64,6 @@ class _Workers:
 def _common_precision(settings: TrainSettings, device: "torch.device", workers: _Workers) -> "Precision":
     """Return the precision that every worker's device is good at, or the one that was set."""
     import torch
-
-    from causalneg.training.encoder import supports_bf16
 
     if settings.precision != "auto":
         return settings.precision

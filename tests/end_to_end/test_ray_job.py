@@ -66,7 +66,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         finally:
             os.killpg(head.pid, signal.SIGTERM)
             try:
-                head.wait(30)
+                head.wait(10)
             except subprocess.TimeoutExpired:
                 os.killpg(head.pid, signal.SIGKILL)
 
