@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from causalneg.console import Reporter
+from causalneg.errors import UserError
 from causalneg.models import ResolvedModel
 from causalneg.records import Passage, from_table
 from causalneg.runtime import cores, ray_session, supports_bf16
 from causalneg.workspace import Workspace
 
 if TYPE_CHECKING:
+    import faiss
     from sentence_transformers import SentenceTransformer
 
 _SLICE_ROWS = 512  # rows encoded and written at a time: what a killed run loses at most
@@ -116,3 +118,25 @@ def load_vectors(workspace: Workspace, names: Iterable[str]) -> Iterable[np.ndar
     for name in names:
         with workspace.fs.open(workspace.path(name), "rb") as file:
             yield np.load(file, allow_pickle=False)
+
+
+def flat_index(blocks: Iterable[np.ndarray]) -> "faiss.IndexFlatIP":
+    """Put vectors into an exact inner-product index.
+
+    Args:
+        blocks: float32 `[rows, dimension]`, in the order of the corpus.
+
+    Raises:
+        UserError: there are no vectors, or one is not finite.
+    """
+    import faiss
+
+    index: faiss.IndexFlatIP | None = None
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise UserError("The encoder gave a passage a vector with NaN or infinity; train it again or name another.")
+        index = index or faiss.IndexFlatIP(block.shape[1])
+        index.add(np.ascontiguousarray(block, dtype=np.float32))
+    if index is None or not index.ntotal:
+        raise UserError("The corpus has no passages to index; run `causalneg import` with another source.")
+    return index

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalneg.errors import UserError
+from causalneg.files import file_sha256
 
 EMBEDDED_PREFIX = "embedded:"
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -38,12 +39,6 @@ def cache_dir() -> Path:
     if own := os.environ.get("CAUSALNEG_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causalneg"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ def ray_session() -> Iterator[None]:
         ray.init()
     else:
         ray.init(
+            address="local",  # not one that somebody else started on this machine
             num_cpus=max(2, os.cpu_count() or 2),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,

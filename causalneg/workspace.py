@@ -5,7 +5,7 @@ import os
 import posixpath
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from causalneg import __version__
 from causalneg.config import Settings
 from causalneg.errors import UserError
-from causalneg.models import file_sha256
+from causalneg.files import file_sha256
 from causalneg.records import Passage, Row, arrow_schema, content_id, from_table, to_table
 
 Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
@@ -274,7 +274,13 @@ class Workspace:
             raise UserError(f"The workspace {self.root_url} has no finished {stage}; run `causalneg {stage}` first.")
         return manifest
 
-    def begin(self, stage: Stage, settings: Mapping[str, Any], inputs: Iterable[Stage]) -> StageRun:
+    def begin(
+        self,
+        stage: Stage,
+        settings: Mapping[str, Any],
+        inputs: Iterable[Stage],
+        check: Callable[[], None] | None = None,
+    ) -> StageRun:
         """Start a stage, resume it, or find that it is done.
 
         It is done when its manifest was made with the same settings from the same inputs and its files
@@ -285,6 +291,7 @@ class Workspace:
             stage: which stage.
             settings: everything that determines the stage's result.
             inputs: stages whose results it reads; each must be done.
+            check: called when there is work to do, before anything is removed; may raise UserError.
         """
         config = {k: v.model_dump(mode="json") if isinstance(v, Settings) else v for k, v in settings.items()}
         digests: dict[str, str] = {name: self.require(name).digest for name in inputs}
@@ -292,6 +299,8 @@ class Workspace:
         manifest, started = self.manifest(stage), _started(stage)
         if manifest and manifest.key == key and all(self.exists(name) for name in manifest.files):
             return StageRun(self, stage, key, config, digests, manifest, resumed=False)
+        if check:
+            check()
         resumed = self.exists(started) and self.read_bytes(started) == key.encode()
         if not resumed:
             self.remove(f"manifests/{stage}.json")

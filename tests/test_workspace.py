@@ -234,3 +234,19 @@ def test_batches_keep_the_schema(workspace: Workspace) -> None:
     workspace.write_rows("corpus", "part-000000", Passage, PASSAGES)
     (batch,) = workspace.read_batches("corpus", Passage)
     assert batch.schema == pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
+
+
+def test_a_check_that_fails_leaves_earlier_work_alone(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path / "ws"))
+    stage = workspace.begin("import", {"seed": 0}, [])
+    workspace.write_rows("queries", "part-000000", Query, [Query(id="q", text="who?")])
+    stage.finish(Counts(rows_in=1, accepted=1))
+
+    def refuse() -> None:
+        raise UserError("too little memory")
+
+    assert workspace.begin("import", {"seed": 0}, [], check=refuse).done, "nothing to do, so nothing is asked"
+    with pytest.raises(UserError, match="too little memory"):
+        workspace.begin("import", {"seed": 1}, [], check=refuse)
+    assert workspace.require("import").counts.accepted == 1
+    assert [q.id for q in workspace.read_rows("queries", Query)] == ["q"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         "encoder": encoder.fingerprint,
         "prompts": prompts_version(),
     }
-    stage = workspace.begin("generate", determines, inputs=["import", "mine"])
+    memory = partial(_check_memory, llm, config.generate)
+    stage = workspace.begin("generate", determines, inputs=["import", "mine"], check=memory)
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
@@ -232,7 +234,6 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     if finished:
         report.line(f"generate: going on after {len(finished)} of {len(pairs)} pairs")
     if left:
-        _check_memory(llm, config.generate)
         report.line("generate: starting the LLM engine (about half a minute)", style="dim")
         with ray_session(), report.meter("generating", len(pairs), "pairs", len(finished)) as meter:
             statuses: Counter[str] = Counter()

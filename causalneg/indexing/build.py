@@ -1,43 +1,19 @@
 """Builds an index version from vectors and passages and publishes it whole."""
 
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from causalneg.errors import UserError
+from causalneg.embedding import flat_index
+from causalneg.files import file_sha256, sync
 from causalneg.indexing.store import MANIFEST, PASSAGES, VECTORS, IndexManifest, IndexModel
-from causalneg.models import file_sha256
 from causalneg.records import Passage, arrow_schema
 from causalneg.workspace import FileEntry
-
-
-def flat_index(blocks: Iterable[np.ndarray]) -> Any:  # noqa: ANN401 - faiss has no types
-    """Build a FAISS index for exact inner-product search.
-
-    Args:
-        blocks: float32 `[rows, dimension]`, in the order of the corpus.
-
-    Raises:
-        UserError: there are no vectors, or one is not finite.
-    """
-    import faiss
-
-    index: Any = None
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise UserError("The encoder gave a passage a vector with NaN or infinity; train it again or name another.")
-        index = index or faiss.IndexFlatIP(block.shape[1])
-        index.add(np.ascontiguousarray(block, dtype=np.float32))
-    if index is None or not index.ntotal:
-        raise UserError("The corpus has no passages to index; run `causalneg import` with another source.")
-    return index
 
 
 def write_passages(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
@@ -51,24 +27,16 @@ def write_passages(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
     return rows
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _publish(temporary: Path, target: Path) -> None:
     """Rename a finished folder to its final name; the first to do so wins, for both hold the same."""
     for path in (*temporary.iterdir(), temporary):
-        _sync(path)
+        sync(path)
     try:
         temporary.rename(target)
     except OSError:
         if not (target / MANIFEST).exists():
             raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def build_version(

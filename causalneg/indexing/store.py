@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from causalneg.errors import UserError
-from causalneg.models import file_sha256
+from causalneg.files import file_sha256
 from causalneg.records import Passage, Record, arrow_schema
 from causalneg.workspace import FileEntry
 

@@ -1,6 +1,6 @@
 """Finds candidates: BM25 with bm25s, dense with FAISS."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,19 +38,6 @@ def search_bm25(corpus: Sequence[str], queries: Sequence[str], depth: int) -> Hi
     tokens = bm25s.tokenize(list(queries), stopwords="en", stemmer=stemmer, show_progress=False)
     rows, scores = index.retrieve(tokens, k=min(depth, len(corpus)), show_progress=False)
     return Hits(np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32))
-
-
-def flat_index(parts: Iterable[np.ndarray]) -> "faiss.IndexFlatIP":
-    """Put vectors, float32 `[rows, dimension]` each part, into an exact inner-product index."""
-    import faiss
-
-    index: faiss.IndexFlatIP | None = None
-    for part in parts:
-        index = index or faiss.IndexFlatIP(part.shape[1])
-        index.add(part)
-    if index is None:
-        raise ValueError("no vectors")
-    return index
 
 
 def search_dense(index: "faiss.IndexFlatIP", queries: np.ndarray, depth: int) -> Hits:

@@ -7,8 +7,8 @@ import numpy as np
 
 from causalneg.config import Config
 from causalneg.console import Reporter
-from causalneg.embedding import embed_corpus, encode, load_encoder, load_vectors
-from causalneg.mining.candidates import Hits, flat_index, search_bm25, search_dense
+from causalneg.embedding import embed_corpus, encode, flat_index, load_encoder, load_vectors
+from causalneg.mining.candidates import Hits, search_bm25, search_dense
 from causalneg.mining.filters import Candidate, decide
 from causalneg.models import resolve
 from causalneg.records import Mined, Passage, Qrel, Query

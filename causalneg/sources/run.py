@@ -8,7 +8,7 @@ from pathlib import Path
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
-from causalneg.models import file_sha256
+from causalneg.files import file_sha256
 from causalneg.records import Passage, Qrel, Query
 from causalneg.sources.beir import read_beir
 from causalneg.sources.data import Data, Judged

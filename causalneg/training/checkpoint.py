@@ -5,7 +5,6 @@ There is no scheduler state: the learning rate follows from the step.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
+
+from causalneg.files import sync
 
 _PREFIX = "step-"
 
@@ -26,14 +27,6 @@ def newest(folder: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """Return how many optimiser steps a checkpoint holds."""
     return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
@@ -59,12 +52,12 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
     save_file(moments, fresh / "optimizer.safetensors")
     (fresh / "state.json").write_text(json.dumps(state))
     for path in fresh.iterdir():
-        _sync(path)
+        sync(path)
     target = folder / f"{_PREFIX}{step:08d}"
     if target.exists():
         shutil.rmtree(target)
     fresh.rename(target)
-    _sync(folder)
+    sync(folder)
     for old in folder.glob(f"{_PREFIX}*"):
         if old != target:
             shutil.rmtree(old)

@@ -11,9 +11,9 @@ import pytest
 from index_samples import MODEL, PASSAGES
 
 from causalneg.errors import UserError
+from causalneg.files import file_sha256
 from causalneg.indexing.build import build_version
 from causalneg.indexing.store import IndexManifest, IndexModel, open_index
-from causalneg.models import file_sha256
 from causalneg.records import Passage, to_table
 from causalneg.workspace import FileEntry
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalneg.mining.candidates import flat_index, search_bm25, search_dense
+from causalneg.embedding import flat_index
+from causalneg.errors import UserError
+from causalneg.mining.candidates import search_bm25, search_dense
 
 CORPUS = [
     "The lunar module Eagle landed in the Sea of Tranquility.",
@@ -42,7 +44,7 @@ def test_dense_search_stops_at_the_corpus() -> None:
 
 
 def test_an_index_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no vectors"):
+    with pytest.raises(UserError, match="no passages"):
         flat_index([])
 
 
