@@ -8,6 +8,7 @@ import numpy as np
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.embedding import embed_corpus, encode, flat_index, load_encoder, load_vectors
+from causalneg.errors import UserError
 from causalneg.mining.candidates import Hits, search_bm25, search_dense
 from causalneg.mining.filters import Candidate, decide
 from causalneg.models import resolve
@@ -52,7 +53,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """Mine negatives for every train query into `mined`.
 
     Raises:
-        UserError: import is not done, or the encoder does not exist.
+        UserError: import is not done, the encoder does not exist, or there is nothing to train on.
     """
     workspace.require("import")
     model = resolve(config.encoder)
@@ -63,6 +64,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         return stage.done
     settings = config.mine
     positives = train_positives(workspace)
+    if not positives:
+        raise UserError("No train query has a positive; import data with relevance judgements of a split named train.")
     queries = [q for q in workspace.read_rows("queries", Query) if q.id in positives]
     texts = [q.text for q in queries]
     index = flat_index(load_vectors(workspace, embed_corpus(workspace, model, config.embed_batch_size, report)))
