@@ -62,7 +62,7 @@ class GateSettings(Settings):
     max_overlap: float = Field(0.995, gt=0, description="largest token overlap with a known positive")
     max_answer_left: float = Field(0.0, ge=0, description="spans of the removed evidence that may stand elsewhere")
     max_details_left: float = Field(
-        0.0, ge=0, description="dates, quantities and longer names common to query and positive that may be left"
+        0.34, ge=0, description="share of the dates, quantities and longer names of query and positive that may be left"
     )
     min_likelihood_margin: float = Field(
         0.1, description="least drop of the query's mean log-probability per token against the positive"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from causalneg.generation.text import Kind, Span, find, fold, is_proper, sentences, typed_spans
 from causalneg.records import Facet, Passage, Requirement, Violation, ViolationType
 
+_ARTICLES = frozenset("a an the".split())  # before a name: an institution or a thing, of kinds too many to tell
 _PLACING = frozenset("at from in near to".split())
 _DETAILS_TOGETHER = 5  # details changed in one negative
 _DETAILS_ALONE = 2  # shared details of which one alone decides
@@ -97,8 +98,10 @@ def groups(query: str, positive: Passage, found: list[Constraint]) -> list[list[
 
 def _can_be_replaced(name: Span, common: frozenset[str]) -> bool:
     """Whether names of the same form are most likely of the same kind: persons, or places."""
-    length, before, role = name.form.split()
-    return is_proper(name.text, common) and (length != "1" or (before in _PLACING and role == "itself"))
+    shape, before, role = name.form.split()
+    if before in _ARTICLES or not is_proper(name.text, common):
+        return False
+    return shape in ("2", "linked") or (shape == "1" and before in _PLACING and role == "itself")
 
 
 def _sentence_with(text: str, span: Span) -> str:

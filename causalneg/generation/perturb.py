@@ -83,7 +83,7 @@ def _distance(span: Span, option: str) -> float:
 def _year(text: str) -> int:
     """Return the year in a text, negative before Christ; 0 where there is none."""
     year = year_of(text) or "0"
-    return -int(year.split()[0]) if year.endswith("BC") else int(year)
+    return -int(year.split()[0]) if year.endswith("BC") else int(year.removeprefix("AD "))
 
 
 def _plausible(span: Span, option: str, known: str) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+MONTHS = frozenset("january february march april may june july august september october november december".split())
+_MONTH = f"(?:{'|'.join(sorted(month.capitalize() for month in MONTHS))})"
 _DATE = re.compile(
     rf"\b(?:\d{{1,2}} {_MONTH} \d{{4}}|{_MONTH} \d{{1,2}}, \d{{4}}|\d{{1,2}} {_MONTH}|{_MONTH} \d{{4}})\b(?! BC)"
 )
-_YEAR = re.compile(r"\b(?:\d{1,4} BC|(?:1\d{3}|20\d{2})s?)\b(?![,.]?\d)")
+_YEAR = re.compile(r"\b(?:\d{1,4} BC|AD \d{1,4}|(?:1\d{3}|20\d{2})s?)\b(?![,.]?\d)")
 _QUANTITY = re.compile(
     r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?: (?:thousand|million|billion))? ?(?:%|°C|°F|[^\W\d_]+\b)(?:²|³)?"
 )
@@ -32,7 +33,8 @@ _OPENERS = frozenset(
     "two under unlike until up upon was we were what when where whether which while who whom whose why will with "
     "within without you your".split()
 )
-_PREPOSITIONS = frozenset("at beside by from in into near of off on over to towards under with".split())
+_BEFORE_NAMES = frozenset("a an at beside by from in into near of off on over the to towards under with".split())
+_ADJECTIVE = re.compile(r"(?:ic|ish|ese|ian|ean|can)$")
 # Words that may follow a name that stands for itself; another word makes the name an attribute of it.
 _FOLLOWERS = frozenset(
     "a after against along also an and are as at be became before began between but by came can could did during "
@@ -138,12 +140,14 @@ def _name_spans(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _name_form(text: str, start: int, name: str) -> str:
-    """Describe a name's place: one word or more, the preposition before it, and whether it stands for itself."""
+    """Describe a name's shape and place: words, the article or preposition before it, whether it stands for itself."""
     before = re.search(r"(\w+) $", text[:start])
     after = re.match(r" (\w+)", text[start + len(name) :])
     word = before.group(1).lower() if before else ""
+    parts = name.split()
+    shape = "number" if name[-1].isdigit() else "linked" if any(p.islower() for p in parts) else str(min(2, len(parts)))
     stands = not after or after.group(1) in _FOLLOWERS or not after.group(1).islower()
-    return f"{min(2, len(name.split()))} {word if word in _PREPOSITIONS else '-'} {'itself' if stands else 'attribute'}"
+    return f"{shape} {word if word in _BEFORE_NAMES else '-'} {'itself' if stands else 'attribute'}"
 
 
 def common_words(texts: Iterable[str]) -> frozenset[str]:
@@ -152,7 +156,9 @@ def common_words(texts: Iterable[str]) -> frozenset[str]:
 
 
 def is_proper(name: str, common: frozenset[str]) -> bool:
-    """Whether no word of a name but links is a common one: «Johann Galle» is proper, «Humber Bridge» is not."""
+    """Whether a name is no adjective and has no common word but links: «Johann Galle», and not «Humber Bridge»."""
+    if _ADJECTIVE.search(name):
+        return False
     return not any(fold(word) in common for word in name.split() if not word.islower())
 
 
@@ -166,7 +172,7 @@ def typed_spans(text: str) -> list[Span]:
             found.append(Span(match.group(), Kind.QUANTITY, unit.lower(), match.start()))
     for match in _YEAR.finditer(text):
         if _free(match.start(), match.end(), found):
-            form = "BC" if match.group().endswith("BC") else "9999s" if match.group().endswith("s") else "9999"
+            form = re.sub(r"\d+", "9", match.group())
             found.append(Span(match.group(), Kind.YEAR, form, match.start()))
     for start, name in _name_spans(text):
         if _free(start, start + len(name), found) and not re.fullmatch(_MONTH, name):
@@ -182,5 +188,5 @@ def number_of(text: str) -> float | None:
 
 def year_of(text: str) -> str | None:
     """Return the year in a date or year, if there is one."""
-    match = re.search(r"\d{1,4} BC|\b\d{4}\b", text)
+    match = re.search(r"\d{1,4} BC|AD \d{1,4}|\b\d{4}\b", text)
     return match.group() if match else None

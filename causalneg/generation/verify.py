@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from causalneg.generation.decompose import shared_details, subject
 from causalneg.generation.rows import Pair
-from causalneg.generation.text import Kind, find, opens_dangling, sentences, typed_spans, words
+from causalneg.generation.text import MONTHS, Kind, find, opens_dangling, sentences, typed_spans, words
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage
 
@@ -110,16 +110,17 @@ def edits_answer(negative: Negative, pair: Pair) -> float:
 
 
 def details_left(negative: Negative, pair: Pair) -> float:
-    """Count the telling details common to query and positive that the negative still has.
+    """Return the share of the telling details common to query and positive that the negative still has.
 
-    Telling are dates, quantities, years and names of two words or more: by each of them a reader would recognise what
-    the query describes. 0 where the subject was replaced, or the evidence dropped: then they decide nothing.
+    Telling are dates, quantities, years, acronyms and names of two words or more: by each of them a reader would
+    recognise what the query describes. 0 where the subject was replaced, or the evidence dropped: then they decide
+    nothing.
     """
     if negative.edit is None or negative.edit.operation == "drop" or _is_of_subject(negative, pair):
         return 0.0
     details = shared_details(pair.query.text, pair.positive.full_text)
-    telling = [d for d in details if " " in d or any(c.isdigit() for c in d)]
-    return float(sum(1 for d in telling if find(d, negative.full_text)))
+    telling = [d for d in details if " " in d or d.isupper() or any(c.isdigit() for c in d)]
+    return sum(1 for d in telling if find(d, negative.full_text)) / max(1, len(telling))
 
 
 def _is_of_subject(negative: Negative, pair: Pair) -> bool:
@@ -133,7 +134,8 @@ def _candidate_answers(text: str, pair: Pair) -> set[str]:
 
 
 def _content_words(text: str) -> list[str]:
-    return [w for w in words(text) if len(w) >= _STEM or w.isdigit()]
+    """Return the words by which a span is known again: not its small words, nor the day and month of a date."""
+    return [w for w in words(text) if len(w) >= (3 if w.isdigit() else _STEM) and w not in MONTHS]
 
 
 def _stem(word: str) -> str:
