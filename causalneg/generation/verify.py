@@ -68,7 +68,9 @@ def overlap_with_positives(negative: Negative, pair: Pair) -> float:
 
 
 def answer_kinds(query: str) -> set[Kind]:
-    """Return what kinds of span can answer a question, by its question words."""
+    """Return what kinds of span can answer a query, by its question words; none for a claim, which asks for nothing."""
+    if query.rstrip().endswith("."):
+        return set()
     if _ASKS_TIME.search(query):
         return {Kind.DATE, Kind.YEAR}
     if _ASKS_QUANTITY.search(query):
@@ -102,6 +104,8 @@ def edits_answer(negative: Negative, pair: Pair) -> float:
     edit, positive = negative.edit, pair.positive
     if edit is None or _is_of_subject(negative, pair):
         return 1.0
+    if edit.operation == "drop" and not answer_kinds(pair.query.text):
+        return 1.0  # what supports a claim is gone; whether enough of it, the likelihood tells
     touched = [s for s in sentences(positive.text) if any(find(c.removed, s) for c in edit.changes)]
     if any(_candidate_answers(s, pair) for s in touched):
         return 1.0

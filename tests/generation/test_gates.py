@@ -105,6 +105,12 @@ def test_dropping_a_sentence_that_holds_no_answer_is_found() -> None:
     assert scores["edits_answer"] == 0
 
 
+def test_a_claim_loses_its_support_with_the_evidence() -> None:
+    scores = text_scores(dropped("Its span is 521 m."), asking("The Forth Bridge spans more than half a kilometre."))
+    assert scores["edits_answer"] == 1
+    assert scores["answer_left"] == 0
+
+
 def test_replacing_a_detail_away_from_the_answer_is_found() -> None:
     change = replaced("1882", "1871")
     assert text_scores(change, asking("How long is the bridge in Scotland begun in 1882?"))["edits_answer"] == 0
