@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.decompose import NEED_ID, Constraint, constraints, groups, requirements
-from causalneg.generation.engines import Completion, Engine, EngineError
+from causalneg.generation.engines import Completion, Engine, EngineDeadError, EngineError
 from causalneg.generation.perturb import Alternative, Edited, alternatives, drop_evidence, gap, replace_constraints
 from causalneg.generation.prompts import messages, prompt
 from causalneg.generation.rows import Draft, Pair
@@ -78,17 +78,10 @@ class Drafter:
             edits = await self._perturb(pair, analysis, shared, options, ledger)
             negatives = [self._negative(pair, analysis, requirement, edited) for requirement, edited in edits]
             negatives = await self._judge(pair, negatives, ledger)
-        except EngineError as error:
-            attempts = self.settings.engine.max_attempts if error.retryable else 1
-            failure = Failure(
-                stage="generate",
-                input_id=pair.id,
-                kind=error.kind,
-                retryable=error.retryable,
-                attempts=attempts,
-                message=str(error),
-            )
-            return Draft(pair=pair, failure=failure, prompt_tokens=ledger.prompt, generated_tokens=ledger.generated)
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            return self._failed(pair, error, ledger)
         return Draft(
             pair=pair,
             analysis=analysis,
@@ -97,6 +90,19 @@ class Drafter:
             cached_tokens=ledger.cached,
             generated_tokens=ledger.generated,
         )
+
+    def _failed(self, pair: Pair, error: Exception, ledger: _Ledger) -> Draft:
+        """Make a failure row of what stopped a pair, so that one bad row never stops the others."""
+        retryable = isinstance(error, EngineError) and error.retryable
+        failure = Failure(
+            stage="generate",
+            input_id=pair.id,
+            kind=error.kind if isinstance(error, EngineError) else type(error).__name__,
+            retryable=retryable,
+            attempts=self.settings.engine.max_attempts if retryable else 1,
+            message=str(error),
+        )
+        return Draft(pair=pair, failure=failure, prompt_tokens=ledger.prompt, generated_tokens=ledger.generated)
 
     async def _choose(self, name: str, options: Sequence[str], key: str, ledger: _Ledger, **values: str) -> int:
         """Let the LLM choose among options and return the position of its choice.

@@ -166,7 +166,7 @@ def typed_spans(text: str) -> list[Span]:
     """Find the dates, years, quantities and names of a text, in order, not overlapping."""
     found: list[Span] = [Span(m.group(), Kind.DATE, _date_form(m.group()), m.start()) for m in _DATE.finditer(text)]
     for match in _QUANTITY.finditer(text):
-        unit = _UNIT.sub("", match.group())
+        unit = _UNIT.sub("", match.group()) or match.group().split()[-1]  # of «5 million» the unit is the million
         is_unit = unit.lower() not in _OPENERS and not unit[0].isupper()
         if is_unit and _free(match.start(), match.end(), found):
             found.append(Span(match.group(), Kind.QUANTITY, unit.lower(), match.start()))

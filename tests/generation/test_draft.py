@@ -9,7 +9,7 @@ import pytest
 
 from causalneg.config import EngineSettings, GenerateSettings
 from causalneg.generation.draft import Drafter, choice_model, parse_choice
-from causalneg.generation.engines import Completion, EngineError, Likelihood
+from causalneg.generation.engines import Completion, EngineDeadError, EngineError, Likelihood
 from causalneg.generation.prompts import fill, messages
 from causalneg.generation.rows import Draft, Pair
 from causalneg.records import Lineage, Passage, Query
@@ -102,6 +102,23 @@ def test_a_refused_request_is_not_tried_again() -> None:
     result = draft(engine)
     assert result.failure is not None
     assert (result.failure.kind, result.failure.attempts, len(engine.chats)) == ("too_long", 1, 1)
+
+
+def test_an_unforeseen_error_is_a_failure_of_its_pair_alone() -> None:
+    def stumble(*_: Any) -> Completion:
+        raise IndexError("string index out of range")
+
+    result = draft(ScriptedEngine(stumble))
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.retryable) == ("IndexError", False)
+
+
+def test_a_dead_engine_is_no_failure_of_a_pair() -> None:
+    def die(*_: Any) -> Completion:
+        raise EngineDeadError("gone")
+
+    with pytest.raises(EngineDeadError):
+        draft(ScriptedEngine(die))
 
 
 @pytest.mark.parametrize(

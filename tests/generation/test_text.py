@@ -41,6 +41,7 @@ def test_spans_have_their_kind() -> None:
         ("The statue fell in 226 BC after a quake.", "226 BC", Kind.YEAR),
         ("The tower is 1,250.5 m high.", "1,250.5 m", Kind.QUANTITY),
         ("It melts at 3,422 °C in vacuum.", "3,422 °C", Kind.QUANTITY),
+        ("The risk is 1 in 5 million.", "5 million", Kind.QUANTITY),
         ("The work of Ludwig van Beethoven was played.", "Ludwig van Beethoven", Kind.NAME),
     ],
 )

@@ -40,6 +40,10 @@ class EngineError(Exception):
         self.kind, self.retryable = kind, retryable
 
 
+class EngineDeadError(Exception):
+    """The engine is gone: no pair's fault, and no further request can be answered."""
+
+
 class Engine(Protocol):
     """Answers chats under a JSON schema, and tells how likely a text makes another."""
 

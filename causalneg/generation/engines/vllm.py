@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from causalneg.config import EngineSettings
-from causalneg.generation.engines import Completion, EngineError, Likelihood
+from causalneg.generation.engines import Completion, EngineDeadError, EngineError, Likelihood
 from causalneg.runtime import cores
 
 # Shorter blocks than the CPU default of 128 tokens, so that short shared instructions are found in the cache.
@@ -63,7 +63,7 @@ class VllmEngine:
 
     async def _last(self, prompt: list[int], sampling: Any) -> Any:  # noqa: ANN401 - vLLM's own types
         from vllm import TokensPrompt
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
         if len(prompt) + 1 > self._max_len:
             raise EngineError("too_long", f"the prompt has {len(prompt)} tokens of {self._max_len}", retryable=False)
@@ -72,8 +72,8 @@ class VllmEngine:
             stream = self._engine.generate(TokensPrompt(prompt_token_ids=prompt), sampling, str(next(self._requests)))
             async for output in stream:
                 last = output
-        except EngineDeadError:
-            raise
+        except VllmDeadError as error:
+            raise EngineDeadError(str(error)) from error
         except ValueError as error:
             raise EngineError("refused", str(error), retryable=False) from error
         if last is None:
