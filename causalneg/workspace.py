@@ -21,7 +21,7 @@ from causalneg import __version__
 from causalneg.config import Settings
 from causalneg.errors import UserError
 from causalneg.files import file_sha256
-from causalneg.records import Passage, Row, arrow_schema, content_id, from_table, to_table
+from causalneg.records import Passage, Qrel, Row, arrow_schema, content_id, from_table, to_table
 
 Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
 
@@ -250,6 +250,14 @@ class Workspace:
             for passage in from_table(Passage, batch.filter(mask)):
                 found[passage.id] = passage
         return found
+
+    def positives(self, split: str) -> dict[str, list[str]]:
+        """Return the ids of the positives of each query of a split, both in the order of import."""
+        positives: dict[str, list[str]] = {}
+        for qrel in self.read_rows("qrels", Qrel):
+            if qrel.split == split and qrel.score > 0:
+                positives.setdefault(qrel.query_id, []).append(qrel.passage_id)
+        return positives
 
     # Stages
 

@@ -12,7 +12,7 @@ from causalneg.config import GenerateSettings
 from causalneg.generation.decompose import NEED_ID, Constraint, constraints, groups, requirements
 from causalneg.generation.engines import Completion, Engine, EngineDeadError, EngineError
 from causalneg.generation.perturb import Alternative, Edited, alternatives, drop_evidence, gap, replace_constraints
-from causalneg.generation.prompts import messages, prompt
+from causalneg.generation.prompts import fill, messages, prompt
 from causalneg.generation.rows import Draft, Pair
 from causalneg.generation.text import common_words, sentences
 from causalneg.generation.verify import text_scores
@@ -213,7 +213,7 @@ class Drafter:
 
     async def _likelihood(self, passage: str, query: str, ledger: _Ledger) -> float:
         before, after = prompt("query_likelihood").split("{query}")
-        prefix = before.replace("{passage}", passage).rstrip(" ")
+        prefix = fill(before, passage=passage).rstrip(" ")
         result = await self.engine.likelihood(prefix, f" {query}{after}")
         ledger.prompt += result.prompt_tokens
         return result.mean_logprob

@@ -27,7 +27,6 @@ from causalneg.records import (
     Negative,
     Outcome,
     Passage,
-    Qrel,
     Query,
     content_id,
 )
@@ -41,10 +40,7 @@ _DRAFTS = TypeAdapter(list[Draft])
 
 def train_pairs(workspace: Workspace) -> list[Pair]:
     """Return every train query with each of its positives, in the order of import."""
-    positives: dict[str, list[str]] = {}
-    for qrel in workspace.read_rows("qrels", Qrel):
-        if qrel.split == "train" and qrel.score > 0:
-            positives.setdefault(qrel.query_id, []).append(qrel.passage_id)
+    positives = workspace.positives("train")
     mined: dict[str, list[Mined]] = {}
     for row in workspace.read_rows("mined", Mined):
         if row.verdict == "accepted":

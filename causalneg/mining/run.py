@@ -12,20 +12,11 @@ from causalneg.errors import UserError
 from causalneg.mining.candidates import Hits, search_bm25, search_dense
 from causalneg.mining.filters import Candidate, decide
 from causalneg.models import resolve
-from causalneg.records import Mined, Passage, Qrel, Query
+from causalneg.records import Mined, Passage, Query
 from causalneg.workspace import PART_ROWS, Counts, Manifest, Workspace
 
 if TYPE_CHECKING:
     import faiss
-
-
-def train_positives(workspace: Workspace) -> dict[str, list[str]]:
-    """Return the positives of each train query, both in the order of import."""
-    positives: dict[str, list[str]] = {}
-    for qrel in workspace.read_rows("qrels", Qrel):
-        if qrel.split == "train" and qrel.score > 0:
-            positives.setdefault(qrel.query_id, []).append(qrel.passage_id)
-    return positives
 
 
 def _candidates(
@@ -63,7 +54,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         report.line(f"mine: already done ({stage.done.counts.accepted} negatives)")
         return stage.done
     settings = config.mine
-    positives = train_positives(workspace)
+    positives = workspace.positives("train")
     if not positives:
         raise UserError("No train query has a positive; import data with relevance judgements of a split named train.")
     queries = [q for q in workspace.read_rows("queries", Query) if q.id in positives]
