@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from causalneg.errors import UserError
 
@@ -14,29 +14,95 @@ from causalneg.errors import UserError
 class Settings(BaseModel):
     """A group of settings: immutable, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class ImportSettings(Settings):
     """Where the data comes from."""
 
-    source: str = Field("embedded:sample", description="BEIR folder or zip, JSONL of pairs, or embedded:sample")
+    source: str = Field(
+        "embedded:sample",
+        description="BEIR folder or zip; pairs in .jsonl, .json, .csv, .tsv or .parquet, also .gz and .zst; folder of "
+        "save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; embedded:sample",
+    )
+    fields: dict[str, str | int | list[str | int]] = Field(
+        {},
+        description="names of the fields where they are unusual, as {query: question, positive: [answer, context]}; "
+        "columns by number, from 1, where there is no header",
+    )
+    topics: dict[str, str] = Field({}, description="TREC: the file of each split's queries, as {test: topics.tsv}")
+    qrels: dict[str, str] = Field({}, description="TREC: the file of each split's judgements, as {test: qrels.txt}")
+    strict: bool = Field(False, description="stop at the first broken row instead of writing it aside")
+    max_rejected_share: float = Field(
+        0.1, ge=0, le=1, description="stop when more than this share of a kind of rows is broken: the mapping is wrong"
+    )
+    max_characters: int = Field(100_000, ge=1, description="longer texts are cut there")
+    duplicate_texts: Literal["keep", "merge"] = Field(
+        "keep", description="what to do with a passage that has the text of another: keep both, or the first for both"
+    )
     test_share: float = Field(
         0.1, ge=0, lt=1, description="share of the queries held out for test when a file of pairs names no splits"
     )
     max_train_queries: int | None = Field(None, ge=1, description="keep only so many train queries, drawn by seed")
 
 
-class MineSettings(Settings):
-    """How negatives are mined from the corpus."""
+class EncodeSettings(Settings):
+    """How passages are encoded, in every stage that needs their vectors."""
 
-    num_negatives: int = Field(15, ge=1, description="negatives kept per query")
-    depth: int = Field(50, ge=1, description="candidates taken from BM25 and from the dense search each")
-    relative_margin: float = Field(
-        0.95,
-        gt=0,
-        description="keep a candidate only below this share of the positive's score (NV-Retriever)",
+    batch_size: int = Field(32, ge=1, description="texts per batch when encoding")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic for passages; auto takes bf16 where the processor has it"
     )
+    workers: int = Field(1, ge=1, description="encoders, or searches, side by side on a cluster")
+    gpus: float = Field(0, ge=0, description="GPUs of an encoder on a cluster")
+
+
+class SearchSettings(Settings):
+    """What is searched for candidates; a change of these searches anew, a change of the filters does not."""
+
+    sources: list[Literal["bm25", "dense"]] = Field(
+        ["bm25", "dense"], min_length=1, description="searches whose candidates are fused by reciprocal rank"
+    )
+    depth: int = Field(50, ge=1, description="candidates taken from each search")
+    language: str = Field("english", description="language of the BM25 words: their stems and stop words; or none")
+    cross_encoder: str | None = Field(None, description="cross-encoder that scores the candidates anew, if any")
+    shard_passages: int = Field(200_000, ge=1, description="passages searched at a time; bounds the memory")
+
+
+class MineSettings(Settings):
+    """How negatives are mined from the corpus. All but `search` decides on stored scores."""
+
+    search: SearchSettings = SearchSettings()
+    num_negatives: int = Field(15, ge=1, description="negatives kept per query")
+    range_min: int = Field(0, ge=0, description="leave out so many of the best candidates that the scores left")
+    range_max: int | None = Field(None, ge=1, description="look at no more than so many of the best candidates")
+    min_score: float | None = Field(None, description="keep a candidate only from this score on")
+    max_score: float | None = Field(None, description="keep a candidate only up to this score")
+    absolute_margin: float | None = Field(
+        None, description="keep a candidate only when its score is at least this much below the positive's"
+    )
+    relative_margin: float | None = Field(
+        0.05,
+        lt=1,
+        description="keep a candidate only when its score is at least this share of the positive's score below it "
+        "(0.05: at most 95 %, NV-Retriever)",
+    )
+    near_duplicate: float | None = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="leave out candidates whose word shingles overlap (Jaccard) this much with a positive "
+        "or with a better negative; null keeps them",
+    )
+    sampling: Literal["top", "random", "spread"] = Field(
+        "top", description="which of the remaining are taken: the best, drawn by seed, or spread over the score range"
+    )
+
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> "MineSettings":
+        if self.range_max is not None and self.range_min >= self.range_max:
+            raise ValueError(f"range_min {self.range_min} must be below range_max {self.range_max}")
+        return self
 
 
 class EngineSettings(Settings):
@@ -112,6 +178,40 @@ class TrainSettings(Settings):
     checkpoint_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
 
 
+class ExportSettings(Settings):
+    """Which training data is written for another tool, and how."""
+
+    format: Literal["sentence-transformers", "triplets", "tevatron", "flagembedding", "chat", "parquet"] = Field(
+        "sentence-transformers",
+        description="sentence-transformers (anchor, positive, negative_1 to negative_n), triplets (anchor, positive, "
+        "negative), tevatron, flagembedding, chat (messages, as ms-swift reads them), or parquet (every column)",
+    )
+    output: str = Field("export", description="folder or URL to write; it is made, or replaced if it is an export")
+    file_type: Literal["parquet", "jsonl"] | None = Field(
+        None, description="for sentence-transformers and triplets: parquet, or jsonl; the others have one type each"
+    )
+    mined_per_query: int = Field(15, ge=0, description="mined negatives per query, the best first")
+    generated_per_query: int = Field(3, ge=0, description="generated negatives per pair; 0 leaves them out")
+    max_negatives: int | None = Field(
+        None,
+        ge=1,
+        description="negatives per row at most; of the mined ones the last give way. sentence-transformers takes "
+        "as many in every row, and leaves out rows with fewer; unset, it takes the number that keeps most negatives",
+    )
+    scores: Literal["dense", "cross"] | None = Field(
+        None,
+        description="write the encoder's or the cross-encoder's scores for distillation; rows that lack one are left "
+        "out (parquet has all scores anyway)",
+    )
+
+
+class InspectSettings(Settings):
+    """What is shown of a workspace."""
+
+    rows: int = Field(3, ge=0, description="rows shown of each folder, drawn by seed")
+    json_: bool = Field(False, alias="json", description="print everything as JSON on standard output")
+
+
 class IndexSettings(Settings):
     """How the corpus is indexed."""
 
@@ -143,11 +243,13 @@ class Config(Settings):
     seed: int = 0
     encoder: str = Field("embedded:minilm-l6", description="encoder to mine, check and start training with")
     llm: str = Field("embedded:smollm2-135m", description="LLM that generates")
-    embed_batch_size: int = Field(32, ge=1, description="texts per batch when encoding")
+    encode: EncodeSettings = EncodeSettings()
     import_: ImportSettings = Field(ImportSettings(), alias="import")
     mine: MineSettings = MineSettings()
     generate: GenerateSettings = GenerateSettings()
     train: TrainSettings = TrainSettings()
+    export: ExportSettings = ExportSettings()
+    inspect: InspectSettings = InspectSettings()
     index: IndexSettings = IndexSettings()
     serve: ServeSettings = ServeSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -28,6 +28,13 @@ class Record(BaseModel):
 Row = TypeVar("Row", bound=Record)
 
 
+def full_text(title: str, text: str) -> str:
+    """Join title and text: what is searched, embedded and shown to the LLM. Either may be empty."""
+    if not title or text.startswith(title):
+        return text
+    return f"{title}. {text}" if text else title
+
+
 class Passage(Record):
     """A passage of the corpus."""
 
@@ -37,10 +44,8 @@ class Passage(Record):
 
     @property
     def full_text(self) -> str:
-        """Title and text as one string: what is searched, embedded and shown to the LLM."""
-        if not self.title or self.text.startswith(self.title):
-            return self.text
-        return f"{self.title}. {self.text}"
+        """Title and text as one string."""
+        return full_text(self.title, self.text)
 
 
 class Query(Record):
@@ -59,6 +64,17 @@ class Qrel(Record):
     split: str = "train"
 
 
+class Rejected(Record):
+    """A row of a data set that the import left out, and why; `line` counts from 1."""
+
+    rows: str = Field(description="what it should have been: passages, queries, judgements or pairs")
+    kind: str
+    reason: str
+    file: str
+    line: int
+    excerpt: str
+
+
 class Source(StrEnum):
     """Where a negative comes from. The loss splits on this and never on a position."""
 
@@ -66,16 +82,41 @@ class Source(StrEnum):
     GENERATED = "generated"
 
 
-class Mined(Record):
-    """A mined candidate of a query with every score the filters look at."""
+class Relation(StrEnum):
+    """What the relevance judgements say about a candidate."""
+
+    UNJUDGED = "unjudged"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"  # judged with a score of 0 or less, or given as a negative by the user
+
+
+class Candidate(Record):
+    """A passage that a search found for a query, or that is judged for it, with its scores; ranks start at 1."""
 
     query_id: str
     passage_id: str
+    relation: Relation = Relation.UNJUDGED
     bm25_rank: int | None = None
     bm25_score: float | None = None
     dense_rank: int | None = None
-    dense_score: float = Field(description="cosine of query and candidate")
-    positive_score: float = Field(description="lowest cosine of the query and one of its positives")
+    dense_score: float = Field(description="cosine of query and passage")
+    cross_score: float | None = Field(None, description="score of the cross-encoder, if one was asked")
+
+    @property
+    def score(self) -> float:
+        """The score that the filters look at: the cross-encoder's where there is one, otherwise the cosine."""
+        return self.dense_score if self.cross_score is None else self.cross_score
+
+    @property
+    def was_found(self) -> bool:
+        """Whether a search found the passage; one that is judged may not have been."""
+        return self.bm25_rank is not None or self.dense_rank is not None
+
+
+class Mined(Candidate):
+    """A candidate with the verdict of the filters."""
+
+    positive_score: float = Field(description="lowest `score` of the query's positives")
     verdict: Literal["accepted", "rejected"]
     rejected_by: str | None = None
 
@@ -188,7 +229,7 @@ class Negative(Record):
     @property
     def full_text(self) -> str:
         """Title and text as one string, as for a passage."""
-        return Passage(id=self.id, title=self.title, text=self.text).full_text
+        return full_text(self.title, self.text)
 
 
 class Failure(Record):

@@ -27,7 +27,7 @@ Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
 
 # Which folders a stage owns: it alone writes them, and a new run of it empties them. Index versions stay.
 FOLDERS: dict[Stage, tuple[str, ...]] = {
-    "import": ("corpus", "queries", "qrels"),
+    "import": ("corpus", "queries", "qrels", "rejected", "staging"),
     "mine": ("mined",),
     "generate": ("analyses", "negatives", "failures", "outcomes"),
     "train": ("model", "checkpoints"),
@@ -219,11 +219,26 @@ class Workspace:
 
     def write_rows(self, folder: str, name: str, record: type[Row], rows: Iterable[Row]) -> int:
         """Write rows as one Parquet file `<folder>/<name>.parquet`, atomically; return how many."""
-        table = to_table(record, rows)
+        return self.write_table(f"{folder}/{name}.parquet", to_table(record, rows))
+
+    def write_table(self, relative: str, table: pa.Table) -> int:
+        """Write an Arrow table as one Parquet file, atomically; return how many rows."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        self.write_bytes(f"{folder}/{name}.parquet", sink.getvalue().to_pybytes())
+        self.write_bytes(relative, sink.getvalue().to_pybytes())
         return int(table.num_rows)
+
+    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a Parquet file, all of it or some columns."""
+        with self.fs.open(self.path(relative), "rb") as file:
+            return pq.read_table(file, columns=columns)
+
+    def column(self, folder: str, name: str) -> pa.ChunkedArray:
+        """Return one column of a folder's rows, in the order of the files' names."""
+        return pa.chunked_array(
+            [c for n in self.list_files([folder], ".parquet") for c in self.read_table(n, [name]).column(name).chunks],
+            pa.string(),
+        )
 
     def read_batches(self, folder: str, record: type[Row]) -> Iterator[pa.RecordBatch]:
         """Stream a folder's Parquet files as Arrow batches, in the order of their names."""

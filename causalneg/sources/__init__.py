@@ -1,1 +1,1 @@
-"""Readers of data sets: BEIR folders and zips, JSONL of pairs, the embedded sample."""
+"""Reads data sets into the workspace: a reader per layout, one staging for all, and the rules for what is accepted."""

@@ -1,59 +1,55 @@
 """Reads the BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv; as a folder or zipped."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from causalneg.errors import UserError
-from causalneg.records import Passage, Qrel, Query
-from causalneg.sources.data import Data, Judged
-from causalneg.sources.jsonl import Folder, parse_object, text_field, unique_id
+from causalneg.sources.fields import CORPUS_NAMES, Fields, passage_of, query_of
+from causalneg.sources.items import PASSAGES, QUERIES, Dataset, SourceRow
+from causalneg.sources.opening import Folder, digest_of
+from causalneg.sources.qrels import read_qrels
+from causalneg.sources.tables import as_rows, json_lines
+
+_CORPUS, _QUERIES, _QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 
 
-def _passages(folder: Folder) -> Iterator[Passage]:
-    name = "corpus.jsonl"
-    where = folder.where(name)
-    seen: set[str] = set()
-    for number, line in folder.lines(name):
-        row = parse_object(line, where, number)
-        yield Passage(
-            id=unique_id(row, seen, where, number),
-            title=text_field(row, "title", where, number, default=""),
-            text=text_field(row, "text", where, number),
-        )
+def _rows(folder: Folder, splits: list[str], fields: Fields) -> Iterator[SourceRow]:
+    for name, rows, make in (
+        (_CORPUS, PASSAGES, partial(passage_of, fields=fields)),
+        (_QUERIES, QUERIES, partial(query_of, fields=fields)),
+    ):
+        with folder.opened(name) as file:
+            yield from as_rows(json_lines(file), rows, folder.where(name), make)
+    for name in splits:
+        with folder.opened(name) as file:
+            yield from read_qrels(file, Path(name).stem, folder.where(name))
 
 
-def _queries(folder: Folder) -> Iterator[Query]:
-    name = "queries.jsonl"
-    where = folder.where(name)
-    seen: set[str] = set()
-    for number, line in folder.lines(name):
-        row = parse_object(line, where, number)
-        yield Query(id=unique_id(row, seen, where, number), text=text_field(row, "text", where, number))
+def read_beir(path: Path, names: Mapping[str, Any]) -> Dataset:
+    """Read a data set in the BEIR layout; passages come first, then queries, then judgements.
 
-
-def _judged(folder: Folder) -> Iterator[Judged]:
-    names = folder.files("qrels", ".tsv")
-    if not names:
-        raise UserError(f"{folder.where('qrels')} holds no .tsv file; there must be one per split, as train.tsv.")
-    for name in names:
-        split = Path(name).stem
-        for number, line in folder.lines(name):
-            where = f"{folder.where(name)}, line {number}"
-            columns = line.split("\t")
-            if number == 1 and columns[0] in ("query-id", "query_id"):
-                continue
-            if len(columns) != 3 or not re.fullmatch(r"\s*-?[0-9]+\s*", columns[2]):
-                raise UserError(f"{where}: three columns are needed (query-id, corpus-id, whole-number score).")
-            query, passage, score = columns
-            yield Judged(Qrel(query_id=query, passage_id=passage, score=int(score), split=split), where)
-
-
-def read_beir(path: Path) -> Data:
-    """Read a data set in the BEIR layout.
+    Args:
+        path: folder or zip.
+        names: the user's names of fields, the same in both JSONL files.
 
     Raises:
-        UserError: a file is missing or a line is broken; it names the file and line.
+        UserError: a file is missing or the zip is damaged.
     """
-    folder = Folder(path)
-    return Data(_passages(folder), _queries(folder), _judged(folder))
+    folder, fields = Folder(path, _CORPUS), Fields(names, CORPUS_NAMES)
+    splits = folder.files(_QRELS, ".tsv")
+    sizes = {name: folder.size(name) for name in (_CORPUS, _QUERIES, *splits)}
+    for name in (_CORPUS, _QUERIES):
+        if not folder.has(name):
+            raise UserError(f"{folder.where(name)} does not exist; a BEIR folder needs it.")
+    if not splits:
+        raise UserError(f"{folder.where(_QRELS)} holds no .tsv file; there must be one per split, as train.tsv.")
+    files = [path / name for name in sizes] if path.is_dir() else [path]
+    return Dataset(
+        digest=partial(digest_of, files),
+        rows=partial(_rows, folder, splits, fields),
+        total=sum(sizes.values()),
+        unit="MB",
+        done=lambda: folder.tally.bytes,
+    )

@@ -1,0 +1,91 @@
+"""Streams the elements of a JSON array that may be larger than memory."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from causalneg.errors import UserError
+
+_CHUNK = 1 << 20
+_ELEMENT_CHARACTERS = 64 << 20
+_VISIBLE = re.compile(r"[^ \t\r\n]")
+
+
+class _Scanner:
+    """Takes an array apart; holds no more of the file than one element needs."""
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        self._file, self._where = file, where
+        self._json, self._utf8 = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._position, self._ended = "", 0, False
+        self.elements = 0
+
+    def fail(self, why: str) -> UserError:
+        return UserError(
+            f"{self._where}, after row {self.elements}: not a valid JSON array ({why}); mend it or convert it to JSONL."
+        )
+
+    def _more(self, size: int) -> None:
+        chunk = self._file.read(size)
+        self._ended = not chunk
+        try:
+            self._text, self._position = self._text[self._position :] + self._utf8.decode(chunk, self._ended), 0
+        except UnicodeDecodeError as error:
+            raise self.fail("the text is not UTF-8") from error
+
+    def next_character(self) -> str:
+        """Return the next character that is no space, without taking it; nothing at the end."""
+        while True:
+            if found := _VISIBLE.search(self._text, self._position):
+                self._position = found.start()
+                return found.group()
+            self._position = len(self._text)
+            if self._ended:
+                return ""
+            self._more(_CHUNK)
+
+    def take(self, expected: str) -> str:
+        """Take the next character, which must be one of those expected."""
+        found = self.next_character()
+        if not found or found not in expected:
+            raise self.fail(f"{' or '.join(expected)} is missing")
+        self._position += 1
+        return found
+
+    def element(self) -> Any:  # noqa: ANN401 - any JSON
+        """Take the next element, reading on as long as it is not whole."""
+        self.next_character()
+        size = _CHUNK
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._position)
+                if end < len(self._text) or self._ended:  # otherwise a number might go on
+                    self._position, self.elements = end, self.elements + 1
+                    return value
+            except RecursionError as error:
+                raise self.fail("nested too deeply") from error
+            except ValueError as error:
+                if self._ended or len(self._text) - self._position > _ELEMENT_CHARACTERS:
+                    raise self.fail(getattr(error, "msg", str(error))) from error
+            self._more(size)
+            size *= 2  # so that a long element is not tried again and again
+
+
+def array_elements(file: BinaryIO, where: str) -> Iterator[Any]:
+    """Stream the elements of the array that a file holds.
+
+    Raises:
+        UserError: the array is broken; what follows the fault cannot be told apart, so none of it is read.
+    """
+    scanner = _Scanner(file, where)
+    scanner.take("[")
+    if scanner.next_character() == "]":
+        scanner.take("]")
+    else:
+        yield scanner.element()
+        while scanner.take(",]") == ",":
+            yield scanner.element()
+    if scanner.next_character():
+        raise scanner.fail("something follows the closing bracket")

@@ -1,0 +1,50 @@
+"""Picks the reader of a data set."""
+
+from pathlib import Path
+
+from causalneg.config import ImportSettings
+from causalneg.errors import UserError
+from causalneg.sources.beir import read_beir
+from causalneg.sources.irds import PREFIX, read_irds
+from causalneg.sources.items import Dataset
+from causalneg.sources.opening import plain_suffix
+from causalneg.sources.pairs import read_pairs
+from causalneg.sources.saved import is_saved, read_saved
+from causalneg.sources.tables import SUFFIXES
+from causalneg.sources.trec import read_trec
+
+SAMPLE = "embedded:sample"
+
+
+def open_dataset(settings: ImportSettings) -> Dataset:
+    """Return the data set that the settings name, ready to be read.
+
+    Raises:
+        UserError: there is nothing, or nothing that can be read.
+    """
+    source, names = settings.source, settings.fields
+    if source == SAMPLE or source.startswith(PREFIX):
+        if names or settings.topics or settings.qrels:
+            raise UserError(f"import.fields, import.topics and import.qrels are for your own files, not for {source}.")
+        return read_irds(source) if source != SAMPLE else read_beir(Path(__file__).parent / "sample", {})
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"The data {source} does not exist; give --source a BEIR folder or zip, a folder of save_to_disk, "
+            f"a file of pairs ({', '.join(SUFFIXES)}) or {PREFIX}NAME."
+        )
+    is_table = plain_suffix(path) in SUFFIXES and not path.is_dir()
+    if (settings.topics or settings.qrels) and is_table:
+        return read_trec(path, names, settings.topics, settings.qrels)
+    if settings.topics or settings.qrels:
+        raise UserError(f"import.topics and import.qrels go with a corpus file ({', '.join(SUFFIXES)}), not {source}.")
+    if path.is_dir() and is_saved(path):
+        return read_saved(path, names)
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return read_beir(path, names)
+    if is_table:
+        return read_pairs(path, names)
+    raise UserError(
+        f"{source} is no BEIR folder or .zip, no folder of save_to_disk and none of {', '.join(SUFFIXES)} "
+        "(plain, .gz or .zst); convert it to one of them."
+    )
