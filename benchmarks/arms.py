@@ -18,7 +18,7 @@ from causalneg.console import own_terminal
 from causalneg.runtime import ray_session
 from causalneg.workspace import Workspace
 
-_QUICK = {"import.max_train_queries": 8, "train.epochs": 1, "train.mined_per_query": 2, "mine.depth": 20}
+_QUICK = {"import.max_train_queries": 8, "train.epochs": 1, "train.mined_per_query": 2, "mine.search.depth": 20}
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,12 +1,17 @@
 """Starts Ray, or joins the cluster that a job was submitted to, and keeps it quiet."""
 
 import os
-from collections.abc import Iterator
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _OBJECT_STORE_BYTES = 1024**3  # of the Ray that is started on this machine; blocks beyond it spill to disk
 
@@ -38,6 +43,58 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def cluster_session() -> Iterator[None]:
+    """Have Ray running where a cluster is there to be used, and nothing otherwise: one process needs no Ray."""
+    if os.environ.get("RAY_ADDRESS"):
+        with ray_session():
+            yield
+    else:
+        yield
+
+
+class _Spread:
+    """Ray Data actor that does one item's work per row."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]], items: Any) -> None:  # noqa: ANN401 - an ObjectRef
+        import ray
+
+        self._work, self._items = make(), ray.get(items)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": pickle.dumps(self._work(self._items[row["id"]]))}
+
+
+def spread(
+    make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int = 1, gpus: float = 0
+) -> Iterator[Result]:
+    """Do every item's work: by Ray Data's workers in a Ray session, otherwise in this process, one after the other.
+
+    Args:
+        make: builds what does the work; called once per worker.
+        items: what there is to do.
+        workers: workers side by side in a Ray session.
+        gpus: GPUs of each of them.
+
+    Yields:
+        Results as they come; in a Ray session in no fixed order.
+    """
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        yield from map(make(), items)
+        return
+    import ray
+
+    dataset = ray.data.range(len(items), override_num_blocks=len(items)).map(
+        _Spread,  # type: ignore[arg-type] # Ray takes a class whose objects are called
+        fn_constructor_args=(make, ray.put(list(items))),
+        num_cpus=1,
+        num_gpus=gpus or None,
+        concurrency=workers,
+    )
+    for row in dataset.iter_rows():
+        yield pickle.loads(row["result"])  # noqa: S301 - from our own worker, never from a file
 
 
 def supports_bf16(device: "torch.device") -> bool:

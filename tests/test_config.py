@@ -28,12 +28,13 @@ def complaint(path: Path | None = None, flags: Mapping[str, Any] | None = None) 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = written(
-        tmp_path, "seed: 5\nmine:\n  depth: 20\n  num_negatives: 4\ngenerate:\n  gates:\n    max_overlap: 0.9\n"
+        tmp_path,
+        "seed: 5\nmine:\n  search:\n    depth: 20\n  num_negatives: 4\ngenerate:\n  gates:\n    max_overlap: 0.9\n",
     )
-    config = load_config(path, {"mine.depth": 30, "generate.gates.min_hardness": 0.5, "import.source": "x.zip"})
+    config = load_config(path, {"mine.search.depth": 30, "generate.gates.min_hardness": 0.5, "import.source": "x.zip"})
     default = Config()
     assert config.seed == 5
-    assert (config.mine.depth, config.mine.num_negatives) == (30, 4)
+    assert (config.mine.search.depth, config.mine.num_negatives) == (30, 4)
     assert config.mine.relative_margin == default.mine.relative_margin
     assert config.generate.gates.max_overlap == 0.9
     assert config.generate.gates.min_hardness == 0.5
@@ -50,7 +51,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str) -> None:
     ("text", "wrong", "near"),
     [
         ("trian:\n  epochs: 1\n", "trian", "train"),
-        ("mine:\n  dept: 5\n", "mine.dept", "mine.depth"),
+        ("mine:\n  search:\n    dept: 5\n", "mine.search.dept", "mine.search.depth"),
         ("generate:\n  gates:\n    max_overlp: 1\n", "generate.gates.max_overlp", "generate.gates.max_overlap"),
         ("import:\n  sorce: x\n", "import.sorce", "import.source"),
     ],
@@ -71,10 +72,10 @@ def test_an_unknown_flag_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("mine.depth", "many"),
-        ("mine.depth", 0),
-        ("mine.depth", 2.5),
-        ("mine.depth", None),
+        ("mine.search.depth", "many"),
+        ("mine.search.depth", 0),
+        ("mine.search.depth", 2.5),
+        ("mine.search.depth", None),
         ("train.temperature", -0.05),
         ("train.temperature", float("nan")),
         ("train.precision", "fp8"),
@@ -129,7 +130,7 @@ def test_every_setting_has_a_dotted_name_that_fills_it() -> None:
     for name, field in settings_names(Config).items():
         value: Any = load_config(flags={name: field.default})
         for part in name.split("."):
-            value = getattr(value, "import_" if part == "import" else part)
+            value = getattr(value, {"import": "import_", "json": "json_"}.get(part, part))
         assert value == field.default
 
 

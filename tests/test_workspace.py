@@ -38,10 +38,10 @@ def imported(workspace: Workspace, passages: list[Passage]) -> Manifest:
     return stage.finish(Counts(rows_in=len(passages), accepted=len(passages)))
 
 
-def mined(workspace: Workspace, depth: int = 50) -> Manifest:
-    stage = workspace.begin("mine", {"mine": MineSettings(depth=depth)}, ["import"])
+def mined(workspace: Workspace, wanted: int = 15) -> Manifest:
+    stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=wanted)}, ["import"])
     assert stage.done is None
-    workspace.write_rows("mined", f"part-{depth}", Query, [Query(id="1", text="x")])
+    workspace.write_rows("mined", f"part-{wanted}", Query, [Query(id="1", text="x")])
     return stage.finish(Counts(rows_in=1, accepted=1))
 
 
@@ -129,23 +129,23 @@ def test_a_stage_with_the_same_settings_and_inputs_is_done(workspace: Workspace)
     assert workspace.manifest("import") == first
     stage = workspace.begin("mine", {"mine": MineSettings()}, ["import"])
     assert stage.done == made == workspace.require("mine")
-    assert list(made.files) == ["mined/part-50.parquet"]
-    assert made.files["mined/part-50.parquet"] == workspace.checksum("mined/part-50.parquet")
-    assert made.config["mine"]["depth"] == 50
+    assert list(made.files) == ["mined/part-15.parquet"]
+    assert made.files["mined/part-15.parquet"] == workspace.checksum("mined/part-15.parquet")
+    assert made.config["mine"]["num_negatives"] == 15
     assert made.inputs == {"import": first.digest}
 
 
 def test_other_settings_remove_the_earlier_output(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
-    mined(workspace, depth=50)
-    assert list(mined(workspace, depth=60).files) == ["mined/part-60.parquet"]
+    mined(workspace, wanted=15)
+    assert list(mined(workspace, wanted=60).files) == ["mined/part-60.parquet"]
     assert workspace.list_files(["mined"]) == ["mined/part-60.parquet"]
 
 
 def test_no_manifest_stands_while_a_stage_is_redone(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     mined(workspace)
-    workspace.begin("mine", {"mine": MineSettings(depth=60)}, ["import"])
+    workspace.begin("mine", {"mine": MineSettings(num_negatives=60)}, ["import"])
     assert workspace.manifest("mine") is None
     with pytest.raises(UserError, match="causalneg mine"):
         workspace.require("mine")
@@ -170,7 +170,7 @@ def test_an_input_made_again_alike_changes_nothing(workspace: Workspace) -> None
 def test_a_file_that_is_gone_makes_a_stage_run_again(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     mined(workspace)
-    workspace.remove("mined/part-50.parquet")
+    workspace.remove("mined/part-15.parquet")
     assert workspace.begin("mine", {"mine": MineSettings()}, ["import"]).done is None
 
 
@@ -190,7 +190,7 @@ def test_an_unfinished_run_with_other_settings_does_not_resume(workspace: Worksp
     imported(workspace, PASSAGES)
     workspace.begin("mine", {"mine": MineSettings()}, ["import"])
     workspace.write_rows("mined", "part-000000", Query, [Query(id="1", text="x")])
-    assert not workspace.begin("mine", {"mine": MineSettings(depth=1)}, ["import"]).resumed
+    assert not workspace.begin("mine", {"mine": MineSettings(num_negatives=1)}, ["import"]).resumed
     assert workspace.list_files(["mined"]) == []
 
 

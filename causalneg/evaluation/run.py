@@ -8,13 +8,14 @@ import pyarrow.compute as pc
 
 from causalneg.config import Config
 from causalneg.console import Reporter
-from causalneg.embedding import embed_corpus, encode, load_encoder, load_vectors
+from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
 from causalneg.evaluation.metrics import Run, Scores, compute, parse_measures, ranked
 from causalneg.evaluation.report import Change, TopHit, page, table_rows, trec_lines
 from causalneg.evaluation.search import exact_search
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Passage, Qrel, Query
+from causalneg.vectors import embed_corpus
 from causalneg.workspace import Counts, Manifest, Workspace
 
 _SHOWN = 5  # queries on the page that improved, and as many that got worse
@@ -73,9 +74,9 @@ def _retrieve(
     queries: Mapping[str, str],
     passage_ids: pa.ChunkedArray,
 ) -> dict[str, dict[str, float]]:
-    names = embed_corpus(workspace, model, config.embed_batch_size, report)
-    vectors = encode(load_encoder(model), list(queries.values()), "query", config.embed_batch_size)
-    hits = exact_search(vectors, load_vectors(workspace, names), passage_ids, config.evaluate.depth)
+    corpus = embed_corpus(workspace, model, config.encode, report)
+    vectors = encode(load_encoder(model), list(queries.values()), "query", config.encode.batch_size)
+    hits = exact_search(vectors, corpus, passage_ids, config.evaluate.depth)
     return dict(zip(queries, hits, strict=True))
 
 

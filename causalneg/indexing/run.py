@@ -5,12 +5,12 @@ from pathlib import Path
 
 from causalneg.config import Config
 from causalneg.console import Reporter
-from causalneg.embedding import embed_corpus, load_vectors
 from causalneg.errors import UserError
 from causalneg.indexing.build import build_version
 from causalneg.indexing.store import IndexManifest, IndexModel, open_index
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Passage
+from causalneg.vectors import embed_corpus
 from causalneg.workspace import Counts, Manifest, Stage, Workspace
 
 TRAINED = "trained"  # how an index names the encoder in the workspace's model folder
@@ -51,11 +51,11 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     folder = root / stage.key[:12]
     version = _whole_version(folder, model)
     if version is None:
-        names = embed_corpus(workspace, model, config.embed_batch_size, report)
+        vectors = embed_corpus(workspace, model, config.encode, report)
         version = build_version(
             folder,
             IndexModel(name=model.name, fingerprint=model.fingerprint),
-            load_vectors(workspace, names),
+            vectors,
             workspace.read_batches("corpus", Passage),
         )
     megabytes = sum(entry.bytes for entry in version.files.values()) / 1e6

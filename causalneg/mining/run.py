@@ -1,88 +1,130 @@
-"""The mine stage: BM25 and dense candidates of every train query, filtered."""
+"""The mine stage: candidates of every train query, found once; then filtered by their stored scores."""
 
-from collections import Counter
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from causalneg.config import Config
 from causalneg.console import Reporter
-from causalneg.embedding import embed_corpus, encode, flat_index, load_encoder, load_vectors
-from causalneg.errors import UserError
-from causalneg.mining.candidates import Hits, search_bm25, search_dense
-from causalneg.mining.filters import Candidate, decide
+from causalneg.features import CorpusFeatures, corpus_features
+from causalneg.mining import duplicates
+from causalneg.mining.filters import decide
+from causalneg.mining.page import examples, page
+from causalneg.mining.report import MiningReport, Tally
+from causalneg.mining.rescore import rescore
+from causalneg.mining.search import CandidateSearch
 from causalneg.models import resolve
-from causalneg.records import Mined, Passage, Query
-from causalneg.workspace import PART_ROWS, Counts, Manifest, Workspace
+from causalneg.records import Candidate, Mined, from_table
+from causalneg.runtime import cluster_session
+from causalneg.workspace import Counts, Manifest, Workspace
 
-if TYPE_CHECKING:
-    import faiss
+REPORT = "mined/report"
 
 
-def _candidates(
-    ids: list[str],
-    index: "faiss.IndexFlatIP",
-    query: np.ndarray,
-    bm25: tuple[np.ndarray, np.ndarray],
-    dense: np.ndarray,
-) -> list[Candidate]:
-    """Join one query's BM25 and dense hits; a passage that only BM25 found gets its cosine, too."""
-    bm25_at = {
-        int(row): (rank, float(score)) for rank, (row, score) in enumerate(zip(*bm25, strict=True), 1) if score > 0
-    }
-    dense_at = {int(row): rank for rank, row in enumerate(dense, 1)}
-    rows = sorted(bm25_at.keys() | dense_at.keys())
-    cosines = index.reconstruct_batch(np.asarray(rows, dtype=np.int64)) @ query
-    found = []
-    for row, cosine in zip(rows, cosines, strict=True):
-        rank, score = bm25_at.get(row, (None, None))
-        found.append(Candidate(ids[row], rank, score, dense_at.get(row), float(cosine)))
-    return found
+class _Signatures:
+    """The MinHash signatures of the passages that are candidates.
+
+    Args:
+        workspace: holds the corpus and keeps the signatures.
+        parts: files of `Candidate` rows.
+        config: workers.
+        report: shows the progress.
+    """
+
+    def __init__(self, workspace: Workspace, parts: list[str], config: Config, report: Reporter) -> None:
+        self._workspace = workspace
+        self._ids = workspace.column("corpus", "id").combine_chunks()
+        wanted = np.unique(np.concatenate([self._numbers(self._passages(p)) for p in parts]))
+        self._features: CorpusFeatures = corpus_features(
+            workspace,
+            f"signatures/{duplicates.VERSION}",
+            _make_signatures,
+            report,
+            "comparing",
+            wanted,
+            config.encode.workers,
+        )
+
+    def _passages(self, part: str) -> pa.Array:
+        return self._workspace.read_table(part, ["passage_id"]).column("passage_id").unique()
+
+    def _numbers(self, ids: pa.Array) -> np.ndarray:
+        return np.asarray(pc.index_in(ids, value_set=self._ids))
+
+    def of(self, part: str) -> dict[str, np.ndarray]:
+        """Return the signature of every passage that a file of candidates names."""
+        ids = self._passages(part)
+        return dict(zip(ids.to_pylist(), self._features.take(self._numbers(ids)), strict=True))
+
+
+def _make_signatures() -> "duplicates.Signatures":
+    return duplicates.signatures
+
+
+def _score_range(workspace: Workspace, parts: list[str]) -> tuple[float, float]:
+    """Return the lowest and the highest score of all candidates."""
+    low, high = math.inf, -math.inf
+    for part in parts:
+        table = workspace.read_table(part, ["dense_score", "cross_score"])
+        ends = pc.min_max(pc.coalesce(table.column("cross_score"), table.column("dense_score"))).as_py()
+        low, high = min(low, ends["min"]), max(high, ends["max"])
+    return low, high
+
+
+def _by_query(table: pa.Table) -> Iterator[list[Candidate]]:
+    for _, rows in groupby(from_table(Candidate, table), key=lambda c: c.query_id):
+        yield list(rows)
+
+
+def _say(report: Reporter, result: MiningReport) -> None:
+    short = f", {result.short} with fewer than {result.wanted}" if result.short else ""
+    report.line(f"mine: {result.kept} negatives for {result.queries} queries{short}, out of {result.candidates}")
 
 
 def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """Mine negatives for every train query into `mined`.
 
     Raises:
-        UserError: import is not done, the encoder does not exist, or there is nothing to train on.
+        UserError: import is not done, a model does not exist, or there is nothing to train on.
     """
     workspace.require("import")
+    settings = config.mine
     model = resolve(config.encoder)
-    determines = {"mine": config.mine, "encoder": model.fingerprint}
+    cross = resolve(settings.search.cross_encoder) if settings.search.cross_encoder else None
+    determines = {
+        "mine": settings,
+        "encoder": model.fingerprint,
+        "precision": config.encode.precision,
+        "cross_encoder": cross.fingerprint if cross else None,
+        "seed": config.seed,
+    }
     stage = workspace.begin("mine", determines, inputs=["import"])
     if stage.done:
         report.line(f"mine: already done ({stage.done.counts.accepted} negatives)")
         return stage.done
-    settings = config.mine
-    positives = workspace.positives("train")
-    if not positives:
-        raise UserError("No train query has a positive; import data with relevance judgements of a split named train.")
-    queries = [q for q in workspace.read_rows("queries", Query) if q.id in positives]
-    texts = [q.text for q in queries]
-    index = flat_index(load_vectors(workspace, embed_corpus(workspace, model, config.embed_batch_size, report)))
-    corpus = list(workspace.read_rows("corpus", Passage))
-    ids = [p.id for p in corpus]
-    row_of = {passage_id: row for row, passage_id in enumerate(ids)}
-    bm25 = search_bm25([p.full_text for p in corpus], texts, settings.depth)
-    vectors = encode(load_encoder(model), texts, "query", config.embed_batch_size)
-    dense: Hits = search_dense(index, vectors, settings.depth)
-
-    verdicts: Counter[str] = Counter()
-    with report.meter("mining", len(queries), "queries") as meter:
-        rows: list[Mined] = []
-        parts = 0
-        for at, query in enumerate(queries):
-            own = positives[query.id]
-            own_vectors = index.reconstruct_batch(np.asarray([row_of[p] for p in own], dtype=np.int64))
-            positive_score = float((own_vectors @ vectors[at]).min())
-            found = _candidates(ids, index, vectors[at], (bm25.rows[at], bm25.scores[at]), dense.rows[at])
-            rows += decide(query.id, found, own, positive_score, settings.relative_margin, settings.num_negatives)
-            meter.advance()
-            if len(rows) >= PART_ROWS or at == len(queries) - 1:
-                verdicts.update(r.rejected_by or "accepted" for r in rows)
-                workspace.write_rows("mined", f"part-{parts:06d}", Mined, rows)
-                rows, parts = [], parts + 1
-    total, accepted = verdicts.total(), verdicts["accepted"]
-    report.line(f"mine: {accepted} negatives for {len(queries)} queries, out of {total} candidates")
-    counts = Counts(rows_in=total, accepted=accepted, rejected=total - accepted)
-    return stage.finish(counts, details={"queries": len(queries), "verdicts": dict(sorted(verdicts.items()))})
+    with cluster_session():
+        parts = CandidateSearch(workspace, model, config, report).run()
+        if cross:
+            parts = rescore(workspace, parts, cross, config.encode, report)
+        signatures = _Signatures(workspace, parts, config, report) if settings.near_duplicate is not None else None
+        tally = Tally(settings, config.seed, *_score_range(workspace, parts))
+        with report.meter("filtering", len(parts), "parts") as meter:
+            for number, part in enumerate(parts):
+                known = signatures.of(part) if signatures else {}
+                rows: list[Mined] = []
+                for candidates in _by_query(workspace.read_table(part)):
+                    decided = decide(candidates, known, settings, config.seed)
+                    tally.add(candidates, decided, known)
+                    rows += decided
+                workspace.write_rows("mined", f"part-{number:06d}", Mined, rows)
+                meter.advance()
+    result = tally.report()
+    workspace.write_bytes(f"{REPORT}.json", result.model_dump_json(indent=1).encode())
+    workspace.write_bytes(f"{REPORT}.html", page(result, examples(workspace, config.seed)).encode())
+    _say(report, result)
+    counts = Counts(rows_in=result.candidates, accepted=result.kept, rejected=result.candidates - result.kept)
+    return stage.finish(counts, details={"queries": result.queries, "verdicts": result.verdicts})

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
+BENCHMARKS = {"arms": [pytest.mark.vllm], "import_scale": [], "mining": []}  # with the marks of what they start
 FIELDS = {"metric", "unit", "ours", "peer_name", "peer", "ratio", "goal"}
 
 
-@pytest.mark.parametrize("name", ["arms"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, marks in BENCHMARKS.items()])
 def test_a_benchmark_measures(name: str, repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--results", str(tmp_path)]
     workspace = ["--workspace", str(tmp_path / "ws")]
@@ -31,4 +32,4 @@ def test_a_benchmark_measures(name: str, repository: Path, tmp_path: Path) -> No
 
 def test_every_benchmark_is_tested(repository: Path) -> None:
     modules = {p.stem for p in (repository / "benchmarks").glob("*.py")} - {"__init__", "common"}
-    assert modules == {"arms"}
+    assert modules == set(BENCHMARKS)

@@ -1,0 +1,50 @@
+"""The corpus's vectors under an encoder, kept in the workspace and shared by every stage that needs them."""
+
+from functools import partial
+
+import numpy as np
+
+from causalneg.config import EncodeSettings
+from causalneg.console import Reporter
+from causalneg.embedding import encode, load_encoder
+from causalneg.errors import UserError
+from causalneg.features import CorpusFeatures, corpus_features
+from causalneg.models import ResolvedModel
+from causalneg.workspace import Workspace
+
+
+class _PassageEncoder:
+    """From texts to vectors, float32 `[texts, dimension]`, each of length 1."""
+
+    def __init__(self, model: ResolvedModel, settings: EncodeSettings) -> None:
+        self._encoder, self._settings = load_encoder(model), settings
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        vectors = encode(self._encoder, texts, "passage", self._settings.batch_size, self._settings.precision)
+        if not np.isfinite(vectors).all():
+            raise UserError("The encoder gave a passage a vector with NaN or infinity; train it again or name another.")
+        return vectors
+
+
+def embed_corpus(
+    workspace: Workspace,
+    model: ResolvedModel,
+    settings: EncodeSettings,
+    report: Reporter,
+    only: np.ndarray | None = None,
+) -> CorpusFeatures:
+    """Return the vectors of the corpus, float32 `[passages, dimension]`; no text is encoded twice.
+
+    Args:
+        workspace: holds the corpus and the vectors.
+        model: the encoder.
+        settings: how passages are encoded.
+        report: shows the progress.
+        only: numbers in the corpus of the passages that are needed; all when unset.
+
+    Raises:
+        UserError: the encoder gives vectors that are not finite.
+    """
+    folder = f"embeddings/{model.fingerprint}-{settings.precision}"
+    make = partial(_PassageEncoder, model, settings)
+    return corpus_features(workspace, folder, make, report, "encoding", only, settings.workers, settings.gpus)
