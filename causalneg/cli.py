@@ -23,14 +23,18 @@ COMMANDS = {
     "import": ("causalneg.sources.run", "read a data set into the workspace"),
     "mine": ("causalneg.mining.run", "mine hard negatives from the corpus"),
     "generate": ("causalneg.generation.run", "let the LLM write counterfactual negatives, and check them"),
+    "export": ("causalneg.sources.export.run", "write pairs and negatives as another tool trains on them"),
     "train": ("causalneg.training.run", "train the encoder with mined and generated negatives"),
     "index": ("causalneg.indexing.run", "encode the corpus and build the index"),
     "serve": ("causalneg.serving.run", "serve the retriever over HTTP until interrupted"),
     "evaluate": ("causalneg.evaluation.run", "compare the trained encoder with the one it started from"),
+    "inspect": ("causalneg.inspection.run", "show what is in a workspace: causalneg inspect WORKSPACE"),
     "run": ("causalneg.pipeline", "all stages up to evaluate, one after the other"),
     "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
+_LOOKING = "inspect"  # takes the workspace as its argument, and writes no log there
+_SWITCHES = ("inspect.json",)  # flags without a value
 
 
 class StageModule(Protocol):
@@ -55,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
 def _flag_names(command: str) -> dict[str, str]:
     """Return the flags of a command with the dotted names of the settings they fill."""
     names = list(settings_names(Config))
-    shared = {n: n for n in names if "." not in n}
+    shared = {n: n for n in names if "." not in n or n.startswith("encode.")}
     if command in _WHOLE:
         return {n: n for n in names}
     return shared | {n.removeprefix(command + "."): n for n in names if n.startswith(command + ".")}
@@ -64,11 +68,17 @@ def _flag_names(command: str) -> dict[str, str]:
 def _parser(command: str) -> _Parser:
     parser = _Parser(prog=f"causalneg {command}", description=COMMANDS[command][1], allow_abbrev=False)
     parser.add_argument("--config", type=Path, help="YAML file with the settings")
+    if command == _LOOKING:
+        parser.add_argument("folder", nargs="?", metavar="WORKSPACE", help="the same as --workspace")
     fields = settings_names(Config)
     for flag, name in _flag_names(command).items():
         field = fields[name]
         text = f"{field.description or ''} (default: {field.default})".replace("%", "%%")
-        parser.add_argument("--" + flag.replace("_", "-"), dest=name, metavar="VALUE", help=text, default=None)
+        option = "--" + flag.replace("_", "-")
+        if name in _SWITCHES:
+            parser.add_argument(option, dest=name, help=text, action="store_const", const="true")
+        else:
+            parser.add_argument(option, dest=name, metavar="VALUE", help=text, default=None)
     return parser
 
 
@@ -90,7 +100,9 @@ def _usage() -> str:
 
 def _load(command: str, argv: Sequence[str]) -> Config:
     given = vars(_parser(command).parse_args(argv))
-    path = given.pop("config")
+    path, folder = given.pop("config"), given.pop("folder", None)
+    if folder is not None:
+        given["workspace"] = folder
     flags = {name: _value(name, text) for name, text in given.items() if text is not None}
     if command == "demo":
         flags = {"workspace": "demo-workspace"} | flags
@@ -138,12 +150,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"causalneg: there is no command {command!r}{nearest(command, list(COMMANDS))}")
         config = _load(command, arguments[1:])
         workspace = _open_workspace(config)
+        if command == _LOOKING:
+            return _look(command, config, workspace)
         log = _log_file(workspace, command)
         with own_terminal(log) as report:
             return _run(command, config, workspace, report, log)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def _look(command: str, config: Config, workspace: Workspace) -> int:
+    """Run a command whose result is what it prints on standard output."""
+    try:
+        importlib.import_module(COMMANDS[command][0]).run(config, workspace, Reporter(sys.stdout))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, as `head`, has seen enough; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:

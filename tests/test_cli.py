@@ -8,7 +8,7 @@ import pytest
 
 from causalneg.cli import COMMANDS, main
 
-STAGES = [c for c in COMMANDS if c not in ("run", "demo")]
+STAGES = [c for c in COMMANDS if c not in ("inspect", "run", "demo")]
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def mistake(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         (["mien"], ["'mien'", "'mine'"]),
         (["xyzzy"], ["'xyzzy'"]),
-        (["mine", "--dept", "5"], ["--dept", "'--depth'"]),
-        (["mine", "--dept=5"], ["--dept", "'--depth'"]),
+        (["mine", "--search.dept", "5"], ["--search.dept", "'--search.depth'"]),
+        (["mine", "--search.dept=5"], ["--search.dept", "'--search.depth'"]),
         (["train", "--train.epochs", "1"], ["--train.epochs", "'--epochs'"]),
         (["run", "--epochs", "1"], ["--epochs", "'--train.epochs'"]),
         (["mine", "extra"], ["extra"]),
-        (["mine", "--depth"], ["--depth", "--help"]),
-        (["mine", "--depth", "many"], ["mine.depth", "'many'"]),
-        (["mine", "--depth", "0"], ["mine.depth"]),
-        (["mine", "--depth", "[1"], ["mine.depth"]),
-        (["mine", "--depth", "2024-13-45"], ["mine.depth"]),
+        (["mine", "--search.depth"], ["--search.depth", "--help"]),
+        (["mine", "--search.depth", "many"], ["mine.search.depth", "'many'"]),
+        (["mine", "--search.depth", "0"], ["mine.search.depth"]),
+        (["mine", "--search.depth", "[1"], ["mine.search.depth"]),
+        (["mine", "--search.depth", "2024-13-45"], ["mine.search.depth"]),
         (["train", "--seed", "null"], ["seed"]),
         (["mine", "--config", "absent.yaml"], ["absent.yaml does not exist"]),
         (["import", "--source", "absent.zip"], ["absent.zip does not exist", "--source"]),
@@ -69,6 +69,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     [
         ("mine", "import"),
         ("generate", "import"),
+        ("export", "import"),
         ("train", "generate"),
         ("index", "import"),
         ("serve", "index"),
@@ -136,7 +137,7 @@ def test_help_lists_the_settings(command: str, capfd: pytest.CaptureFixture[str]
     assert left.value.code == 0
     text = capfd.readouterr().out
     own = {"import": "--source", "mine": "--num-negatives", "generate": "--gates.min-hardness", "train": "--epochs"}
-    own |= {"index": "--kind", "serve": "--port", "evaluate": "--measures"}
+    own |= {"export": "--format", "inspect": "--json", "index": "--kind", "serve": "--port", "evaluate": "--measures"}
     own |= {"run": "--train.epochs", "demo": "--generate.engine.replicas"}
     for flag in ("--config", "--workspace", "--seed", own[command]):
         assert flag in text

@@ -1,42 +1,13 @@
 """Training rows, their order, and their padding. Ragged rows are padded by mask, never by drawing again."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from causalneg.errors import UserError
-from causalneg.records import Mined, Negative, Passage, Qrel, Source, content_id
-
-
-@dataclass(frozen=True)
-class RowIds:
-    """A training row before its texts are looked up."""
-
-    query_id: str
-    positive_id: str
-    mined: tuple[str, ...]
-    generated: tuple[str, ...]
-
-
-class Selection(NamedTuple):
-    """The rows to train on.
-
-    Attributes:
-        rows: pairs with at least one negative, in the order of the qrels.
-        pairs: train pairs looked at; those that are no row have no negative.
-        generated: texts of the generated negatives by id.
-    """
-
-    rows: list[RowIds]
-    pairs: int
-    generated: dict[str, str]
-
-    def count(self, source: Source) -> int:
-        """Return how many negatives of a source the rows hold."""
-        return sum(len(row.mined if source is Source.MINED else row.generated) for row in self.rows)
+from causalneg.examples import RowIds, Texts
+from causalneg.records import Source, content_id
 
 
 class NegativeText(NamedTuple):
@@ -55,70 +26,18 @@ class TrainingRow:
     negatives: tuple[NegativeText, ...]
 
 
-def select_rows(
-    qrels: Iterable[Qrel],
-    mined: Iterable[Mined],
-    negatives: Iterable[Negative],
-    mined_per_query: int,
-    generated_per_query: int,
-) -> Selection:
-    """Choose the negatives of every positive of the train split: one row per pair that has any.
-
-    Mined negatives belong to the query, generated ones to the pair. Only accepted ones count; of those the
-    first are taken in the order given.
-    """
-    mined_ids: dict[str, list[str]] = defaultdict(list)
-    for candidate in mined:
-        if candidate.verdict == "accepted" and len(mined_ids[candidate.query_id]) < mined_per_query:
-            mined_ids[candidate.query_id].append(candidate.passage_id)
-    generated_ids: dict[tuple[str, str], list[str]] = defaultdict(list)
-    texts: dict[str, str] = {}
-    for negative in negatives:
-        chosen = generated_ids[negative.query_id, negative.positive_id]
-        if negative.verdict == "accepted" and len(chosen) < generated_per_query:
-            chosen.append(negative.id)
-            texts[negative.id] = negative.full_text
-    rows, pairs = [], 0
-    for qrel in qrels:
-        if qrel.split != "train" or qrel.score <= 0:
-            continue
-        pairs += 1
-        row = RowIds(
-            qrel.query_id,
-            qrel.passage_id,
-            tuple(mined_ids.get(qrel.query_id, ())),
-            tuple(generated_ids.get((qrel.query_id, qrel.passage_id), ())),
-        )
-        if row.mined or row.generated:
-            rows.append(row)
-    return Selection(rows, pairs, texts)
-
-
-def passage_ids(selection: Selection) -> set[str]:
-    """Return the ids of the corpus's passages that the rows need."""
-    return {i for row in selection.rows for i in (row.positive_id, *row.mined)}
-
-
-def with_texts(selection: Selection, queries: Mapping[str, str], passages: Mapping[str, Passage]) -> list[TrainingRow]:
-    """Put texts in place of ids.
-
-    Raises:
-        UserError: a query or passage is not there.
-    """
-    if missing := sorted({r.query_id for r in selection.rows} - queries.keys()):
-        raise UserError(f"The query {missing[0]!r} of the qrels is not in queries; import the data again.")
-    if missing := sorted(passage_ids(selection) - passages.keys()):
-        raise UserError(f"The passage {missing[0]!r} of a train row is not in corpus; import the data again.")
+def with_texts(rows: Sequence[RowIds], texts: Texts) -> list[TrainingRow]:
+    """Put texts in place of ids; every id must have its text."""
     return [
         TrainingRow(
-            queries[row.query_id],
-            passages[row.positive_id].full_text,
+            texts.queries[row.query_id],
+            texts.passages[row.positive_id].full_text,
             (
-                *(NegativeText(passages[i].full_text, Source.MINED) for i in row.mined),
-                *(NegativeText(selection.generated[i], Source.GENERATED) for i in row.generated),
+                *(NegativeText(texts.passages[i].full_text, Source.MINED) for i in row.mined),
+                *(NegativeText(texts.generated[i].full_text, Source.GENERATED) for i in row.generated),
             ),
         )
-        for row in selection.rows
+        for row in rows
     ]
 
 

@@ -15,7 +15,7 @@ from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.models import ResolvedModel, resolve
 from causalneg.runtime import cores, ray_session, supports_bf16
-from causalneg.training.rows import read_rows, read_selection
+from causalneg.training.rows import read_rows, select
 from causalneg.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _work(config: dict[str, Any]) -> None:
     def progress(done: int, steps: int, loss: float) -> None:
         workspace.write_bytes(_PROGRESS, json.dumps({"step": done, "steps": steps, "loss": loss}).encode())
 
-    rows = read_rows(workspace, read_selection(workspace, settings))
+    rows = read_rows(workspace, select(workspace, settings))
     checkpoints = workspace.local_folder("checkpoints")
     summary = train(rows, encoder, settings, job.seed, checkpoints, workers, progress)
     if workers.rank == 0:

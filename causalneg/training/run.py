@@ -7,7 +7,7 @@ from causalneg.models import resolve
 from causalneg.records import Source
 from causalneg.training.batch import steps_per_epoch
 from causalneg.training.launcher import launch
-from causalneg.training.rows import read_selection
+from causalneg.training.rows import select
 from causalneg.workspace import Counts, Manifest, Stage, Workspace
 
 _RESOURCES = {"workers", "threads", "gpu", "checkpoint_every"}  # settings that the result does not depend on
@@ -46,7 +46,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         report.line(f"train: already done, {stage.done.details['steps']} steps")
         return stage.done
 
-    selection = read_selection(workspace, settings)
+    selection = select(workspace, settings)
     used = len(selection.rows)
     if not used:
         raise UserError(

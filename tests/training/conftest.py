@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_samples import mined, negative
+from row_samples import mined, negative
 
 from causalneg.records import Mined, Negative, Passage, Qrel, Query
 from causalneg.workspace import Counts, Workspace

@@ -2,23 +2,19 @@
 
 import numpy as np
 import pytest
-from training_samples import mined, negative
 
-from causalneg.errors import UserError
-from causalneg.records import Passage, Qrel, Source
+from causalneg.examples import RowIds, Texts
+from causalneg.records import Passage, Source
 from causalneg.training.batch import (
     NegativeText,
     TrainingRow,
     micro_batches,
     pad,
     row_order,
-    select_rows,
     steps_per_epoch,
     with_texts,
     worker_slice,
 )
-
-QRELS = [Qrel(query_id="q", passage_id="p"), Qrel(query_id="q", passage_id="p2")]
 
 
 def _row(mined_count: int, generated_count: int, name: str = "") -> TrainingRow:
@@ -32,43 +28,11 @@ def _row(mined_count: int, generated_count: int, name: str = "") -> TrainingRow:
     )
 
 
-def test_mined_negatives_belong_to_the_query_and_generated_ones_to_the_pair() -> None:
-    selection = select_rows(
-        QRELS,
-        [mined("q", "a"), mined("q", "x", "rejected"), mined("q", "b"), mined("q", "c")],
-        [negative("q", "p2", "g1"), negative("q", "p2", "g2", "rejected"), negative("q", "p2", "g3")],
-        mined_per_query=2,
-        generated_per_query=1,
-    )
-    assert [(r.positive_id, r.mined, len(r.generated)) for r in selection.rows] == [
-        ("p", ("a", "b"), 0),
-        ("p2", ("a", "b"), 1),
-    ]
-    assert list(selection.generated.values()) == ["g1"]
-    assert (selection.count(Source.MINED), selection.count(Source.GENERATED)) == (4, 1)
-
-
-def test_pairs_without_negatives_and_other_splits_are_no_rows() -> None:
-    qrels = [
-        *QRELS,
-        Qrel(query_id="r", passage_id="p"),
-        Qrel(query_id="q", passage_id="p3", score=0),
-        Qrel(query_id="q", passage_id="p4", split="test"),
-    ]
-    selection = select_rows(qrels, [mined("q", "a")], [], 15, 3)
-    assert [r.positive_id for r in selection.rows] == ["p", "p2"]
-    assert selection.pairs == 3
-
-
-def test_texts_carry_their_source_and_missing_ones_are_named() -> None:
-    selection = select_rows(QRELS[:1], [mined("q", "a")], [negative("q", "p", "g")], 15, 3)
+def test_texts_take_the_place_of_ids_and_carry_their_source() -> None:
     passages = {i: Passage(id=i, title="T", text=i) for i in ("p", "a")}
-    (row,) = with_texts(selection, {"q": "?"}, passages)
+    texts = Texts({"q": "?"}, passages, {"g1": Passage(id="g1", text="g")})
+    (row,) = with_texts([RowIds("q", "p", ("a",), ("g1",))], texts)
     assert row == TrainingRow("?", "T. p", (NegativeText("T. a", Source.MINED), NegativeText("g", Source.GENERATED)))
-    with pytest.raises(UserError, match="'a'"):
-        with_texts(selection, {"q": "?"}, {"p": passages["p"]})
-    with pytest.raises(UserError, match="'q'"):
-        with_texts(selection, {}, passages)
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
