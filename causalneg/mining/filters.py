@@ -108,7 +108,7 @@ def decide(
     person judged or gave are exempt from range and scores, and are taken first.
 
     Args:
-        candidates: of one query, with all its positives; positives that no search found give no row.
+        candidates: of one query, with all its positives.
         signatures: MinHash signature by passage; read where `near_duplicate` is set.
         settings: thresholds.
         seed: of the draw, where negatives are drawn.
@@ -127,7 +127,7 @@ def decide(
     positives = [c for c in candidates if c.relation is Relation.POSITIVE]
     if not positives:
         raise ValueError(f"the candidates of query {query_id!r} lack its positives")
-    ordered = sorted((c for c in candidates if c.relation is not Relation.POSITIVE or c.was_found), key=_rank)
+    ordered = sorted(candidates, key=_rank)
     filters = _Filters(ordered, positives, signatures, settings)
     reasons = [filters.reason(at) for at in range(len(ordered))]
     given = [at for at in filters.passed if ordered[at].relation is Relation.NEGATIVE][: settings.num_negatives]

@@ -107,7 +107,8 @@ class Tally:
     ) -> None:
         """Count a query's candidates and what the filters made of them."""
         kept = [row for row in decided if row.verdict == "accepted"]
-        reasons = Counter(row.rejected_by for row in decided if row.rejected_by)
+        found = [row for row in decided if row.was_found]
+        reasons = Counter(row.rejected_by for row in found if row.rejected_by)
         positives = [c for c in candidates if c.relation is Relation.POSITIVE]
         others = [c for c in candidates if c.relation is not Relation.POSITIVE]
         self._verdicts.update(row.rejected_by or "accepted" for row in decided)

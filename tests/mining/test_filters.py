@@ -1,6 +1,7 @@
 """Filters: which candidates become negatives, by known answers and by properties."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from causalneg.config import MineSettings
 from causalneg.errors import UserError
 from causalneg.mining.duplicates import signatures
-from causalneg.mining.filters import decide, fused_score
+from causalneg.mining.filters import decide as decide_all
+from causalneg.mining.filters import fused_score
 from causalneg.records import Candidate, Mined, Relation
 
 PLAIN = MineSettings(near_duplicate=None)
@@ -27,6 +29,12 @@ def positive(score: float, name: str = "p", rank: int | None = None) -> Candidat
 
 def settings(**changes: Any) -> MineSettings:
     return MineSettings.model_validate(PLAIN.model_dump() | changes)
+
+
+def decide(found: list[Candidate], signed: Mapping[str, np.ndarray], chosen: MineSettings, seed: int) -> list[Mined]:
+    """Decide, and leave the rows of positives that no search found aside."""
+    rows = decide_all(found, signed, chosen, seed)
+    return [row for row in rows if row.relation is not Relation.POSITIVE or row.was_found]
 
 
 def verdicts(rows: list[Mined]) -> dict[str, str | None]:
@@ -101,9 +109,9 @@ def test_each_filter(changes: dict[str, Any], expected: list[str | None]) -> Non
     assert [row.rejected_by for row in rows] == expected
 
 
-def test_the_lowest_positive_sets_the_margin_and_unfound_positives_give_no_row() -> None:
-    rows = decide([candidate("n", 1, 0.5), positive(0.9, "p1", 2), positive(0.5, "p2")], {}, PLAIN, 0)
-    assert verdicts(rows) == {"n": "relative_margin", "p1": "known_positive"}
+def test_the_lowest_positive_sets_the_margin_and_every_positive_has_a_row() -> None:
+    rows = decide_all([candidate("n", 1, 0.5), positive(0.9, "p1", 2), positive(0.5, "p2")], {}, PLAIN, 0)
+    assert verdicts(rows) == {"n": "relative_margin", "p1": "known_positive", "p2": "known_positive"}
     assert {row.positive_score for row in rows} == {0.5}
 
 

@@ -57,11 +57,11 @@ def test_known_counts() -> None:
     assert report.model_dump(exclude={"scores", "above_positives"}) == {
         "queries": 3,
         "wanted": 2,
-        "candidates": 7,
+        "candidates": 9,
         "kept": 3,
         "short": 2,
         "short_because": {"relative_margin": 1, "nothing_found": 1},
-        "verdicts": {"accepted": 3, "known_positive": 1, "num_negatives": 1, "relative_margin": 2},
+        "verdicts": {"accepted": 3, "known_positive": 3, "num_negatives": 1, "relative_margin": 2},
         "kept_per_query": {0: 1, 1: 1, 2: 1},
         "found_by": {"bm25 and dense": 1, "bm25": 1, "judged": 1},
         "left_out": None,
@@ -83,7 +83,7 @@ def test_every_score_is_counted(scores: list[float], top: float) -> None:
     assert sum(report.scores.candidates) == len(scores)
     assert sum(report.scores.positives) == 1
     assert sum(report.scores.kept) == report.kept
-    assert sum(report.verdicts.values()) == report.candidates == len(scores)
+    assert sum(report.verdicts.values()) == report.candidates == len(scores) + 1
 
 
 def several(query: str, rank: int | None) -> list[Candidate]:
@@ -182,7 +182,7 @@ def test_the_page_escapes_texts_and_loads_nothing() -> None:
 
 def test_the_page_says_what_was_counted() -> None:
     text = " ".join(Seen(page(reported([FULL, SHORT, EMPTY]), [])).text.split())
-    assert "3 negatives were kept for 3 queries, out of 7 candidates. 2 queries have fewer than the 2" in text
+    assert "3 negatives were kept for 3 queries, out of 9 candidates. 2 queries have fewer than the 2" in text
     assert "No query has several positives" in text
 
 

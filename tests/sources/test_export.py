@@ -287,14 +287,6 @@ def test_parquet_has_every_source_and_score(generated: Workspace, target: Path) 
     assert loaded[1]["positive"]["dense_score"] is None
 
 
-def test_a_positive_that_no_search_found_has_the_score_it_was_compared_with(generated: Workspace, target: Path) -> None:
-    table = generated.read_table("mined/part-0.parquet")
-    generated.write_table("mined/part-0.parquet", table.slice(0, table.num_rows - 1))
-    export(generated, target, format="parquet")
-    scores = pq.read_table(target / "train.parquet").column("positive").to_pylist()[0]
-    assert (scores["dense_score"], scores["cross_score"]) == (0.8, 0.9)  # from generation, from mining
-
-
 # Counts, order and memory
 
 
