@@ -21,7 +21,9 @@ def imported(root: Path, report: Reporter) -> Workspace:
     """Some thousand short passages: a few slices to encode."""
     source = root / "data"
     (source / "qrels").mkdir(parents=True)
-    texts = [f"{a} {b} {c} {n}" for n, (a, b, c) in enumerate((a, b, c) for a in WORDS for b in WORDS for c in WORDS * 3)]
+    texts = [
+        f"{a} {b} {c} {n}" for n, (a, b, c) in enumerate((a, b, c) for a in WORDS for b in WORDS for c in WORDS * 3)
+    ]
     (source / "corpus.jsonl").write_text("\n".join(json.dumps({"_id": str(n), "text": t}) for n, t in enumerate(texts)))
     queries = [json.dumps({"_id": w, "text": f"Which {w}?"}) for w in WORDS]
     (source / "queries.jsonl").write_text("\n".join(queries))
