@@ -40,7 +40,7 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = str(tmp_path_factory.mktemp("killed") / "ws")
-    for command in (["import", "--max-train-queries", QUERIES], ["mine", "--depth", "20"]):
+    for command in (["import", "--max-train-queries", QUERIES], ["mine", "--search.depth", "20"]):
         assert start(*command, "--workspace", folder).wait() == 0
     return Workspace(folder)
 

@@ -75,7 +75,7 @@ def test_generate_and_train_as_jobs(cluster: Cluster, repository: Path, tmp_path
     where = ["--workspace", str(tmp_path / "ws")]
     for command in (
         ["python", "jobs/import_data.py", *where, "--max-train-queries", "6"],
-        ["python", "jobs/mine.py", *where, "--depth", "20"],
+        ["python", "jobs/mine.py", *where, "--search.depth", "20"],
         ["python", "jobs/generate.py", *where],
         ["python", "jobs/train.py", *where, "--epochs", "1", "--mined-per-query", "2", "--workers", "2"],
     ):
