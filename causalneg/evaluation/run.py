@@ -14,7 +14,7 @@ from causalneg.evaluation.metrics import Run, Scores, compute, parse_measures, r
 from causalneg.evaluation.report import Change, TopHit, page, table_rows, trec_lines
 from causalneg.evaluation.search import exact_search
 from causalneg.models import ResolvedModel, resolve
-from causalneg.records import Passage, Qrel, Query
+from causalneg.records import Qrel, Query
 from causalneg.vectors import embed_corpus
 from causalneg.workspace import Counts, Manifest, Workspace
 
@@ -46,10 +46,6 @@ def _qrels(workspace: Workspace, split: str) -> dict[str, dict[str, int]]:
         there = ", ".join(sorted(splits)) or "none"
         raise UserError(f"evaluate.split: the data has no judgements for the split {split!r}; there are: {there}.")
     return qrels
-
-
-def _passage_ids(workspace: Workspace) -> pa.ChunkedArray:
-    return pa.chunked_array([batch.column("id") for batch in workspace.read_batches("corpus", Passage)], pa.string())
 
 
 def _answerable(
@@ -118,7 +114,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         _print(report, config, stage.done)
         return stage.done
     models = {"base": base, "trained": resolve(str(workspace.local_folder("model")))}
-    passage_ids = _passage_ids(workspace)
+    passage_ids = workspace.column("corpus", "id")
     queries = _answerable(workspace, qrels, passage_ids)
     if not queries:
         raise UserError(
