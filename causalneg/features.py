@@ -29,11 +29,6 @@ def _keys(texts: Iterable[str]) -> np.ndarray:
     return np.array(list(digests), _KEY)
 
 
-def _scan(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the key and the characters of each text."""
-    return _keys(texts), np.array([len(t) for t in texts], np.int64)
-
-
 def read_texts(workspace: Workspace, file: str, rows: np.ndarray | None = None) -> list[str]:
     """Return title and text of the passages of a corpus file, all or those of these rows."""
     table = workspace.read_table(file, ["title", "text"])
@@ -186,10 +181,10 @@ def corpus_features(
         gpus: GPUs of each.
     """
     files = corpus_files(workspace)
-    scanned = [_scan(read_texts(workspace, name)) for name in files]
-    keys = np.concatenate([np.empty(0, _KEY), *(keys for keys, _ in scanned)])
-    characters = np.concatenate([np.empty(0, np.int64), *(lengths for _, lengths in scanned)])
-    starts = np.cumsum([0, *(len(keys) for keys, _ in scanned)])
+    keys_of_files = [_keys(read_texts(workspace, name)) for name in files]
+    lengths = [len(k) for k in keys_of_files]
+    keys = np.concatenate([np.empty(0, _KEY), *keys_of_files])
+    starts = np.cumsum([0, *lengths])
     wanted = np.arange(len(keys)) if only is None else np.unique(only)
 
     cache = FeatureCache(workspace, folder)
@@ -198,9 +193,7 @@ def corpus_features(
     absent = absent[np.sort(first)]
     slices = []
     for name, start, end in zip(files, starts, starts[1:], strict=False):
-        here = absent[(absent >= start) & (absent < end)]
-        # Texts of like length side by side: batches need less padding, 6 % faster on MS MARCO.
-        rows = here[np.argsort(-characters[here], kind="stable")] - start
+        rows = absent[(absent >= start) & (absent < end)] - start
         slices += [_Slice(name, rows[at : at + _SLICE_ROWS]) for at in range(0, len(rows), _SLICE_ROWS)]
     if slices:
         with report.meter(title, len(wanted), "passages", len(wanted) - len(absent)) as meter:
