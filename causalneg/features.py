@@ -1,7 +1,6 @@
 """Arrays computed from passages' texts, kept by text: nothing is computed twice for the same words."""
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -48,7 +47,7 @@ class FeatureCache:
         self.workspace, self.folder = workspace, folder
         self._block_of = lru_cache(maxsize=_OPEN_BLOCKS)(self._open)
         self._names = workspace.list_files([folder], ".keys.npy")
-        held = [self._read(name) for name in self._names]
+        held = [self.workspace.read_array(name) for name in self._names]
         keys = np.concatenate([np.empty(0, _KEY), *held])
         block = np.repeat(np.arange(len(held)), [len(k) for k in held])
         row = np.concatenate([np.empty(0, np.int64), *(np.arange(len(k)) for k in held)])
@@ -62,23 +61,18 @@ class FeatureCache:
         self.__dict__.update(state)
         self._block_of = lru_cache(maxsize=_OPEN_BLOCKS)(self._open)
 
-    def _read(self, name: str) -> np.ndarray:
-        return np.load(io.BytesIO(self.workspace.read_bytes(name)), allow_pickle=False)
-
     def _open(self, block: int) -> np.ndarray:
         name = self._names[block].removesuffix(".keys.npy") + ".npy"
         if self.workspace.is_local:  # the operating system reads what is needed
             return np.load(self.workspace.path(name), allow_pickle=False, mmap_mode="r")
-        return self._read(name)
+        return self.workspace.read_array(name)
 
     def add(self, texts: Sequence[str], rows: np.ndarray) -> None:
         """Keep the rows of some texts as a block; its keys are written last and make it valid."""
         keys = _keys(texts)
         name = f"{self.folder}/{hashlib.blake2b(keys.tobytes(), digest_size=12).hexdigest()}"
         for suffix, array in ((".npy", rows), (".keys.npy", keys)):
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            self.workspace.write_bytes(name + suffix, buffer.getvalue())
+            self.workspace.write_array(name + suffix, array)
 
     def locate(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return block and row of each key, int64 `[keys]`; -1 for those that are not kept."""

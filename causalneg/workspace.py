@@ -1,6 +1,7 @@
 """Where the files of a run lie: layout, atomic writes, and the manifests that say which stages are done."""
 
 import hashlib
+import io
 import os
 import posixpath
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -232,6 +234,16 @@ class Workspace:
         """Read a Parquet file, all of it or some columns."""
         with self.fs.open(self.path(relative), "rb") as file:
             return pq.read_table(file, columns=columns)
+
+    def write_array(self, relative: str, array: np.ndarray) -> None:
+        """Write an array as one `.npy` file, atomically."""
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        self.write_bytes(relative, buffer.getvalue())
+
+    def read_array(self, relative: str) -> np.ndarray:
+        """Read a `.npy` file; one that holds pickled objects is refused."""
+        return np.asarray(np.load(io.BytesIO(self.read_bytes(relative)), allow_pickle=False))
 
     def column(self, folder: str, name: str) -> pa.ChunkedArray:
         """Return one column of a folder's rows, in the order of the files' names."""

@@ -1,6 +1,5 @@
 """BM25 with bm25s over shards of the corpus; scores are those of one index over the whole of it."""
 
-import io
 import json
 import tempfile
 from collections.abc import Sequence
@@ -137,14 +136,6 @@ class Bm25Index:
         """Whether a shard is written whole."""
         return self.workspace.exists(self._path(shard, _LENGTHS))
 
-    def _write_array(self, name: str, array: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        self.workspace.write_bytes(name, buffer.getvalue())
-
-    def _read_array(self, name: str) -> np.ndarray:
-        return np.load(io.BytesIO(self.workspace.read_bytes(name)), allow_pickle=False)
-
     def write(self, shard: int, texts: Sequence[str]) -> None:
         """Index a shard and keep it; the lengths come last and make it valid."""
         index, lengths = build(texts, self.words)
@@ -153,7 +144,7 @@ class Bm25Index:
                 index.save(folder, show_progress=False)
                 for file in sorted(Path(folder).iterdir()):
                     self.workspace.write_bytes(self._path(shard, file.name), file.read_bytes())
-        self._write_array(self._path(shard, _LENGTHS), lengths)
+        self.workspace.write_array(self._path(shard, _LENGTHS), lengths)
 
     def join(self, shards: int) -> None:
         """Count words over all shards, so that each can score as part of the whole corpus."""
@@ -162,13 +153,15 @@ class Bm25Index:
         total: dict[str, int] = {}
         passages = words = 0
         for shard in range(shards):
-            lengths = self._read_array(self._path(shard, _LENGTHS))
+            lengths = self.workspace.read_array(self._path(shard, _LENGTHS))
             passages, words = passages + len(lengths), words + int(lengths.sum())
             for word, count in self._own_frequencies(shard).items():
                 total[word] = total.get(word, 0) + count
         for shard in range(shards):
             own = self._own_frequencies(shard)
-            self._write_array(self._path(shard, _FREQUENCIES), np.array([total[w] for w in own], dtype=np.int64))
+            self.workspace.write_array(
+                self._path(shard, _FREQUENCIES), np.array([total[w] for w in own], dtype=np.int64)
+            )
         statistics = Statistics(passages=passages, mean_length=words / max(1, passages))
         self.workspace.write_bytes(f"{self.folder}/{_STATISTICS}", statistics.model_dump_json().encode())
 
@@ -177,7 +170,7 @@ class Bm25Index:
         if not self.workspace.exists(self._path(shard, "vocab.index.json")):
             return {}
         vocabulary = json.loads(self.workspace.read_bytes(self._path(shard, "vocab.index.json")))
-        counts = np.diff(self._read_array(self._path(shard, "indptr.csc.index.npy")))
+        counts = np.diff(self.workspace.read_array(self._path(shard, "indptr.csc.index.npy")))
         ids = np.array(list(vocabulary.values()))
         words = np.array(list(vocabulary.keys()), dtype=object)[np.argsort(ids)]
         return dict(zip(words.tolist(), counts.tolist(), strict=False))
@@ -194,8 +187,8 @@ class Bm25Index:
                 (Path(folder) / Path(name).name).write_bytes(self.workspace.read_bytes(name))
             index = bm25s.BM25.load(folder, load_corpus=False, allow_pickle=False, show_progress=False)
         statistics = Statistics.model_validate_json(self.workspace.read_bytes(f"{self.folder}/{_STATISTICS}"))
-        lengths = self._read_array(self._path(shard, _LENGTHS))
+        lengths = self.workspace.read_array(self._path(shard, _LENGTHS))
         if len(lengths) < statistics.passages:
-            frequencies = self._read_array(self._path(shard, _FREQUENCIES))
+            frequencies = self.workspace.read_array(self._path(shard, _FREQUENCIES))
             rescale(index, lengths, frequencies, statistics)
         return index

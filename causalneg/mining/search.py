@@ -171,14 +171,16 @@ class CandidateSearch:
         if missing:
             self._prepare()
             encoder = load_encoder(self.model)
-            searches = len(missing) * len(self.shards) * len(self.settings.sources)
-            with self.report.meter("searching", searches, "shards") as meter:
-                for block in missing:
-                    texts = queries.texts[block.start : block.stop]
-                    vectors = encode(encoder, texts, "query", self.config.encode.batch_size)
-                    pairs = self._search(texts, vectors, self._judged(queries.judged, block), len(passage_ids), meter)
-                    for first, table in _parts(pairs, pa.array(queries.ids[block.start : block.stop]), passage_ids):
-                        self.workspace.write_table(parts[block.start + first], table)
+            searches = len(self.shards) * len(self.settings.sources)
+            for number, block in enumerate(missing):
+                texts = queries.texts[block.start : block.stop]
+                vectors = encode(encoder, texts, "query", self.config.encode.batch_size)
+                with self.report.meter("searching", len(missing) * searches, "shards", number * searches) as meter:
+                    found = self._search(texts, vectors, meter)
+                pairs = join(found, self._judged(queries.judged, block), len(passage_ids))
+                self._add_cosines(pairs, vectors)
+                for first, table in _parts(pairs, pa.array(queries.ids[block.start : block.stop]), passage_ids):
+                    self.workspace.write_table(parts[block.start + first], table)
         return list(parts.values())
 
     def _prepare(self) -> None:
@@ -199,7 +201,8 @@ class CandidateSearch:
         here = (judged.queries >= block.start) & (judged.queries < block.stop)
         return Judged(judged.queries[here] - block.start, judged.passages[here], judged.positive[here])
 
-    def _search(self, texts: list[str], vectors: np.ndarray, judged: Judged, passages: int, meter: Meter) -> Pairs:
+    def _search(self, texts: list[str], vectors: np.ndarray, meter: Meter) -> dict[str, Hits]:
+        """Return the hits of each search."""
         settings, found = self.settings, {}
         if "bm25" in settings.sources:
             words = self.words.tokens(texts, ids=False)
@@ -212,14 +215,16 @@ class CandidateSearch:
             found["dense"] = self._merged(
                 spread(make_dense, self.shards, self.config.encode.workers), len(texts), meter
             )
-        pairs = join(found, judged, passages)
+        return found
+
+    def _add_cosines(self, pairs: Pairs, vectors: np.ndarray) -> None:
+        """Give the pairs that the dense search did not find their cosine, too."""
         corpus = self.vectors
         if corpus is None:  # BM25 alone: only what it found needs a vector
             corpus = embed_corpus(self.workspace, self.model, self.config.encode, self.report, pairs.passages)
         cosines = pairs.scores.setdefault("dense", np.full(len(pairs.queries), np.nan))
         unknown = np.flatnonzero(np.isnan(cosines))
         cosines[unknown] = dense.pair_scores(corpus, vectors, pairs.queries[unknown], pairs.passages[unknown])
-        return pairs
 
     def _merged(self, shards: Iterator[Hits], queries: int, meter: Meter) -> Hits:
         best = no_hits(queries)
