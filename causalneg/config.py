@@ -106,32 +106,64 @@ class MineSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """The LLM engine, one per replica."""
+    """The LLM engine: vLLM in this process, one per replica, or an OpenAI-compatible endpoint."""
 
+    url: str | None = Field(
+        None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8001/v1; --llm then names its model"
+    )
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
+    requests_per_minute: int | None = Field(None, ge=1, description="most requests to the endpoint in a minute")
+    tokens_per_minute: int | None = Field(None, ge=1, description="most tokens to and from the endpoint in a minute")
+    timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
+    wait_seconds: float = Field(0, ge=0, description="how long to wait for CPUs or GPUs that the cluster has not yet")
     replicas: int = Field(1, ge=1, description="engines running side by side")
     cpus: float = Field(1, gt=0, description="CPU cores that Ray sets aside for an engine")
     gpus: float = Field(0, ge=0, description="GPUs of an engine")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one engine's weights")
     threads: int | None = Field(None, ge=1, description="compute threads of an engine on CPU; all cores when unset")
     max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
     max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")
     kv_cache_gib: float = Field(1.0, gt=0, description="memory for the key-value cache on CPU, GiB")
-    batch_pairs: int = Field(8, ge=1, description="pairs per batch; a finished batch is written at once")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that an engine takes")
+    batch_pairs: int = Field(8, ge=1, description="pairs per batch; each finished step of a batch is written at once")
     batches_in_flight: int = Field(4, ge=1, description="batches an engine holds at once")
     max_attempts: int = Field(3, ge=1, description="attempts per request before its pair is a failure")
+    prompt_price: float | None = Field(None, ge=0, description="price of a million prompt tokens, for --plan")
+    generated_price: float | None = Field(None, ge=0, description="price of a million generated tokens, for --plan")
+
+    @model_validator(mode="after")
+    def _parallel_fits(self) -> "EngineSettings":
+        if self.tensor_parallel > 1 and self.gpus != self.tensor_parallel:
+            raise ValueError(f"tensor_parallel {self.tensor_parallel} needs gpus set to the same number")
+        return self
 
 
 class GateSettings(Settings):
-    """Thresholds that decide on the scores of generated negatives."""
+    """Thresholds that decide on the scores of generated negatives; changing them asks no LLM."""
 
-    min_length_ratio: float = Field(0.5, ge=0, description="shortest negative, as a share of the positive's words")
-    max_length_ratio: float = Field(1.5, gt=0, description="longest negative, as a share of the positive's words")
+    min_length_ratio: float = Field(0.4, ge=0, description="shortest negative, as a share of the positive's words")
+    max_length_ratio: float = Field(2.0, gt=0, description="longest negative, as a share of the positive's words")
+    max_style_distance: float = Field(
+        3.0, gt=0, description="farthest from the corpus in length, punctuation or kinds of words, standard deviations"
+    )
     max_overlap: float = Field(0.995, gt=0, description="largest token overlap with a known positive")
+    max_query_copied: float = Field(
+        0.5, ge=0, description="largest share of the query's runs of words that the negative has and the positive lacks"
+    )
+    max_reference_copied: float = Field(
+        0.95, gt=0, description="largest share of runs of words that a rewritten passage takes from one mined passage"
+    )
     max_answer_left: float = Field(0.0, ge=0, description="spans of the removed evidence that may stand elsewhere")
     max_details_left: float = Field(
         0.34, ge=0, description="share of the dates, quantities and longer names of query and positive that may be left"
     )
     min_likelihood_margin: float = Field(
-        0.1, description="least drop of the query's mean log-probability per token against the positive"
+        0.15, description="least drop of the query's mean log-probability per token against the positive"
+    )
+    max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
+    min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")
+    min_fluency: float = Field(
+        -0.8, description="least change of the text's mean log-probability per token against the positive"
     )
     max_relative_score: float = Field(
         1.02,
@@ -139,17 +171,48 @@ class GateSettings(Settings):
         description="keep a negative only below this share of the positive's score (base encoder); "
         "one changed detail barely moves a small encoder, so the filter of mined negatives would reject most edits",
     )
+    max_cross_score: float | None = Field(
+        None, description="keep a negative only below this share of the positive's score by the cross-encoder"
+    )
     min_hardness: float = Field(0.0, ge=0, le=1, description="least share of the mined negatives scoring below it")
+    max_hardness: float = Field(1.0, ge=0, le=1, description="largest share of the mined negatives scoring below it")
+    max_duplicate: float = Field(
+        0.98, gt=0, description="largest overlap of word shingles with another accepted negative of the data set"
+    )
 
 
 class GenerateSettings(Settings):
     """How counterfactual negatives are generated, checked and selected."""
 
-    mode: Literal["edit"] = Field("edit", description="edit: change one thing in the positive")
+    mode: Literal["auto", "edit", "rewrite"] = Field(
+        "auto",
+        description="edit: change one thing in the positive, for any model; rewrite: the LLM writes the passage, for "
+        "capable ones; auto: by a check of the model",
+    )
+    judge: Literal["auto", "yes_no", "likelihood"] = Field(
+        "auto", description="how requirements are judged: asked yes or no, by likelihood, or by a check of the model"
+    )
+    profile: str = Field(
+        "generic", description="what counts as relevant: generic, nq, trivia, hotpotqa, mmarco, or a profile file"
+    )
     negatives_per_query: int = Field(3, ge=1, description="accepted negatives kept per query and positive")
+    candidates: int = Field(6, ge=1, description="candidate negatives made per query and positive")
     alternatives: int = Field(4, ge=2, le=9, description="replacements the LLM chooses among")
-    max_edits: int = Field(4, ge=1, description="candidate negatives made per query and positive")
-    temperature: float = Field(0.0, ge=0, description="sampling temperature")
+    references: int = Field(5, ge=1, description="mined negatives shown to the LLM, or taken sentences from")
+    allow_negation: bool = Field(False, description="let violations negate; a negated answer still answers")
+    selection: Literal["spread", "hardest"] = Field(
+        "spread", description="of those that pass: spread over the similarity to the query, or the most similar"
+    )
+    max_violation_share: float = Field(
+        1.0, gt=0, le=1, description="largest share of the data set's accepted negatives with one kind of violation"
+    )
+    temperature: float = Field(0.2, ge=0, description="sampling temperature of free text; choices are taken at 0")
+    max_tokens: int = Field(4096, ge=64, description="longest free answer, tokens; what fits into the model at most")
+    cross_encoder: str | None = Field(None, description="cross-encoder that scores negatives, too, if any")
+    licence: str | None = Field(None, description="licence of the data, for the card of the data set, as cc-by-4.0")
+    retry_failed: bool = Field(False, description="try the pairs again that failed and may be retried")
+    reselect: bool = Field(False, description="decide anew on the stored scores; stops if the LLM would be needed")
+    plan: bool = Field(False, description="show what it would take, with five finished rows, and stop")
     engine: EngineSettings = EngineSettings()
     gates: GateSettings = GateSettings()
 

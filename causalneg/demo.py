@@ -1,7 +1,6 @@
 """The demo: all stages on the embedded sample, a few negatives to read, and questions put to the server."""
 
 import random
-import re
 import time
 
 import httpx
@@ -10,6 +9,7 @@ from rich.text import Text
 from causalneg import pipeline
 from causalneg.config import Config
 from causalneg.console import Reporter
+from causalneg.generation.difference import abridged, marked
 from causalneg.records import Negative, Passage, Qrel, Query
 from causalneg.runtime import ray_session
 from causalneg.serving.run import serving
@@ -17,23 +17,19 @@ from causalneg.workspace import Workspace
 
 _EXAMPLES = 3
 _QUESTIONS = 3
+_CONTEXT = 25  # words shown around a change, and at the ends of it
 
 
-def marked(negative: Negative, positive: Passage) -> Text:
-    """Show an edit: what was taken out struck through in red, what was put in in green."""
-    edit = negative.edit
-    if edit is None:
-        return Text(negative.text)
-    if edit.operation == "drop":
-        before, found, after = positive.text.partition(edit.changes[0].removed)
-        return Text.assemble(before, (f"[-{found}-]", "strike red"), after)
-    removed = {change.inserted: change.removed for change in edit.changes}
+def shown(negative: Negative, positive: Passage) -> Text:
+    """Show the difference to the positive: what was taken out struck through in red, what was put in in green."""
     out = Text()
-    for piece in re.split("(" + "|".join(re.escape(inserted) for inserted in removed) + ")", negative.text):
-        if piece in removed:
-            out.append(f"[-{removed[piece]}-]", "strike red").append(f"[+{piece}+]", "bold green")
+    for piece in abridged(marked(positive.text, negative.text), _CONTEXT):
+        if piece.kind == "removed":
+            out.append(f"[-{piece.text.strip()}-]", "strike red")
+        elif piece.kind == "inserted":
+            out.append(f"[+{piece.text.strip()}+] ", "bold green")
         else:
-            out.append(piece)
+            out.append(piece.text)
     return out
 
 
@@ -48,7 +44,7 @@ def show_negatives(workspace: Workspace, report: Reporter, seed: int) -> None:
     for negative in chosen:
         report.line(f"\nquery        {queries[negative.query_id]}")
         report.line(f"broken       {negative.requirement} ({negative.violation})")
-        report.console.print(Text("negative     ").append_text(marked(negative, positives[negative.positive_id])))
+        report.console.print(Text("negative     ").append_text(shown(negative, positives[negative.positive_id])))
 
 
 def ask(url: str, workspace: Workspace, report: Reporter, split: str) -> None:

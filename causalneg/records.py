@@ -169,13 +169,21 @@ class Requirement(Record):
 
 
 class Lineage(Record):
-    """What made a generated row: enough to make it again."""
+    """What made a generated row: enough to make it again.
+
+    Attributes:
+        model_fingerprint: hash of the model's files, or what an endpoint tells of its model's revision.
+        prompt_version: hash of the prompts' texts.
+        profile: the data set's profile, by name and hash.
+    """
 
     model: str
     model_fingerprint: str
     prompt_version: str
+    profile: str
     seed: int
     temperature: float
+    max_tokens: int
 
 
 class Analysis(Record):
@@ -198,11 +206,31 @@ class Change(Record):
     inserted: str = ""
 
 
+class Operation(StrEnum):
+    """What an edit does to the positive."""
+
+    REPLACE = "replace"
+    DROP = "drop"
+    GRAFT = "graft"  # the evidence gives way to a sentence of another passage about the same thing
+
+
 class Edit(Record):
     """The exact difference to the positive in `edit` mode."""
 
-    operation: Literal["replace", "drop"]
+    operation: Operation
     changes: list[Change]
+
+
+class Judgement(Record):
+    """How far a negative meets one requirement of its analysis.
+
+    Attributes:
+        score: above 0 where it is met: the log-odds of «yes», or, by likelihood, how much more likely the requirement
+            is under the negative than half way between the positive and a passage about something else, in nats.
+    """
+
+    requirement_id: int
+    score: float
 
 
 class Negative(Record):
@@ -222,9 +250,12 @@ class Negative(Record):
     explanation: str
     edit: Edit | None = None
     lineage: Lineage
+    judgements: list[Judgement] = []
     scores: dict[str, float] = {}
+    notes: dict[str, str] = Field({}, description="what some scores are about, in words, by the score's name")
     verdict: Literal["accepted", "rejected"] = "rejected"
-    rejected_by: str | None = None
+    rejected_by: str | None = Field(None, description="first gate that it did not pass")
+    reason: str | None = Field(None, description="why that gate rejected it, in words")
 
     @property
     def full_text(self) -> str:
@@ -250,9 +281,12 @@ class Outcome(Record):
     query_id: str
     positive_id: str
     status: Literal["accepted", "rejected", "failed"]
+    failure: str | None = Field(None, description="kind of the failure, if it is one")
     accepted: int
     rejected: int
+    requests: int
     prompt_tokens: int
+    cached_tokens: int
     generated_tokens: int
 
 

@@ -263,6 +263,10 @@ class Workspace:
                     )
                 yield from parquet.iter_batches(batch_size=PART_ROWS)
 
+    def read_file(self, relative: str, record: type[Row]) -> list[Row]:
+        """Read the rows of one Parquet file."""
+        return from_table(record, self.read_table(relative))
+
     def read_rows(self, folder: str, record: type[Row]) -> Iterator[Row]:
         """Stream a folder's rows, in the order of the files' names."""
         for batch in self.read_batches(folder, record):

@@ -19,7 +19,15 @@ def negative(
         mode="edit",
         origin="edited_positive",
         explanation="",
-        lineage=Lineage(model="m", model_fingerprint="f", prompt_version="1", seed=0, temperature=0.0),
+        lineage=Lineage(
+            model="m",
+            model_fingerprint="f",
+            prompt_version="1",
+            profile="generic",
+            seed=0,
+            temperature=0.0,
+            max_tokens=64,
+        ),
         scores=scores or {},
         verdict=verdict,  # type: ignore[arg-type]
     )

@@ -17,9 +17,11 @@ from causalneg.records import (
     Edit,
     Facet,
     Failure,
+    Judgement,
     Lineage,
     Mined,
     Negative,
+    Operation,
     Outcome,
     Passage,
     Qrel,
@@ -34,7 +36,9 @@ from causalneg.records import (
     to_table,
 )
 
-LINEAGE = Lineage(model="m", model_fingerprint="f", prompt_version="1", seed=7, temperature=0.2)
+LINEAGE = Lineage(
+    model="m", model_fingerprint="f", prompt_version="1", profile="nq", seed=7, temperature=0.2, max_tokens=9
+)
 VIOLATION = Violation(type=ViolationType.ENTITY_SHIFT, direction="another ship", why_not_answer="not that flight")
 REQUIREMENTS = [
     Requirement(id=1, facet=Facet.ENTITY, content="c", evidence="e", critical=True, violations=[VIOLATION, VIOLATION]),
@@ -83,8 +87,10 @@ ROWS: list[Record] = [
     NEGATIVE,
     NEGATIVE.model_copy(
         update={
-            "edit": Edit(operation="replace", changes=[Change(removed="USS Okinawa", inserted="USS Hornet")]),
+            "edit": Edit(operation=Operation.REPLACE, changes=[Change(removed="USS Okinawa", inserted="USS Hornet")]),
+            "judgements": [Judgement(requirement_id=1, score=-0.5)],
             "scores": {"likelihood_margin": -0.25, "überlappung": 1e-300},
+            "notes": {"form_defects": "no end"},
             "rejected_by": "form",
         }
     ),
@@ -96,7 +102,10 @@ ROWS: list[Record] = [
         status="failed",
         accepted=0,
         rejected=0,
+        failure="length",
+        requests=1,
         prompt_tokens=2**40,
+        cached_tokens=0,
         generated_tokens=0,
     ),
 ]

@@ -8,7 +8,7 @@ class Pair(Record):
 
     Attributes:
         other_positives: further positives of the query; no negative may come near them.
-        references: mined negatives of the query, the best first; alternatives come from them.
+        references: mined negatives of the query, the best first; style, alternatives and grafts come from them.
         mined_scores: cosines of the query and its mined negatives.
     """
 
@@ -20,13 +20,28 @@ class Pair(Record):
     mined_scores: list[float]
 
 
-class Draft(Record):
-    """What the LLM made of a pair; a failure where it made nothing."""
+class Usage(Record):
+    """Requests and tokens that were spent."""
 
-    pair: Pair
-    analysis: Analysis | None = None
-    negatives: list[Negative] = []
-    failure: Failure | None = None
+    requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: value + getattr(other, name) for name, value in self})
+
+
+class Step(Record):
+    """What one step made of one pair: an analysis, candidate negatives, scored negatives, or a failure.
+
+    Attributes:
+        lost: failures of single negatives where the pair has others.
+    """
+
+    pair_id: str
+    analysis: Analysis | None = None
+    negatives: list[Negative] = []
+    failure: Failure | None = None
+    lost: list[Failure] = []
+    usage: Usage = Usage()

@@ -21,7 +21,7 @@ _LINK = r"(?:of|the|de|del|della|di|da|du|des|la|le|van|von|der|den|zu|y|e|al)"
 _NAME = re.compile(rf"(?:{_WORD})(?: (?:{_LINK} ){{0,2}}(?:{_WORD}|[A-Z]\b|\d{{1,4}}\b))*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[^\W_a-z])")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:St|Mt|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Gen|Col|Capt|Lt|No|vs|etc|al|ca?|approx|Fig|e\.g|i\.e|cf|[A-Z]))\.$"
+    r"(?:\b(?:St|Mt|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Gen|Col|Capt|Lt|No|vs|etc|al|ca?|approx|Fig|Op|Vol|pp|Ed|Rev|Sgt|Gov|Sen|Rep|Inc|Ltd|Co|Corp|est|U\.S|e\.g|i\.e|cf|[A-Z]))\.$"
 )
 # Words that open a sentence in upper case without being names.
 _OPENERS = frozenset(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from causalneg.config import MineSettings
+from causalneg.duplicates import overlap
 from causalneg.errors import UserError
 from causalneg.margins import relative_score
-from causalneg.mining.duplicates import overlap
 from causalneg.mining.sampling import take
 from causalneg.records import Candidate, Mined, Relation
 

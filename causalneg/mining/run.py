@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from causalneg import duplicates
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.features import CorpusFeatures, corpus_features
-from causalneg.mining import duplicates
 from causalneg.mining.filters import decide
 from causalneg.mining.page import examples, page
 from causalneg.mining.report import MiningReport, Tally

@@ -1,11 +1,13 @@
-"""Decompose and perturb: what is edited, and that nothing else is."""
+"""The edit mode: what is found to be the evidence, what is edited, and that nothing else is."""
 
+import numpy as np
 import pytest
 
-from causalneg.generation.decompose import constraints, groups, requirements, shared_details, subject
-from causalneg.generation.perturb import alternatives, drop_evidence, replace_constraints
-from causalneg.generation.text import find
-from causalneg.records import Passage, ViolationType
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless
+from causalneg.generation.edit.operations import alternatives, drop, graft, replace_constraints
+from causalneg.generation.edit.requirements import constraints, groups, requirements, shared_details, subject
+from causalneg.generation.text import find, sentences
+from causalneg.records import Facet, Passage, ViolationType
 
 AGINCOURT = Passage(
     id="agincourt",
@@ -77,24 +79,95 @@ def test_a_quantity_of_another_unit_or_order_is_no_alternative(text: str) -> Non
     assert alternatives(constraint, "Which bridge is 1,298 m long?", positive, [Passage(id="r", text=text)], 4) == []
 
 
-def test_dropping_takes_one_sentence_and_leaves_the_others() -> None:
-    evidence = "The Duke of Orléans was taken prisoner at Agincourt."
-    edited = drop_evidence(AGINCOURT, evidence)
+def test_dropping_takes_the_sentences_and_leaves_the_others() -> None:
+    parts = sentences(AGINCOURT.text)
+    edited = drop(AGINCOURT, [2])
     assert edited is not None
-    assert edited.text + " " + evidence == AGINCOURT.text
+    assert edited.text == " ".join(parts[:2])
+    assert [c.removed for c in edited.edit.changes] == [parts[2]]
 
 
-def test_a_single_sentence_is_not_dropped() -> None:
-    assert drop_evidence(Passage(id="p", text="Only one."), "Only one.") is None
+def test_all_sentences_are_never_dropped() -> None:
+    assert drop(Passage(id="p", text="Only one."), [0]) is None
 
 
-def test_requirements_carry_verbatim_evidence_and_a_violation() -> None:
-    rows = requirements(
-        BY_DATE, AGINCOURT, "Henry had taken Harfleur in September 1415.", [constraints(BY_DATE, AGINCOURT)]
-    )
-    assert [r.id for r in rows] == [1, 2]
-    assert all(r.evidence in AGINCOURT.text and r.critical and r.violations for r in rows)
+def test_a_graft_stands_where_the_evidence_stood() -> None:
+    parts = sentences(AGINCOURT.text)
+    edited = graft(AGINCOURT, [1, 2], ["The road to Calais was long."])
+    assert edited.text == f"{parts[0]} The road to Calais was long."
+    assert [(c.removed, c.inserted) for c in edited.edit.changes] == [
+        (parts[1], "The road to Calais was long."),
+        (parts[2], ""),
+    ]
+
+
+def test_the_evidence_is_what_llm_and_encoder_agree_on_or_both_choices() -> None:
+    assert evidence_of([-3.0, -1.0, -2.0], [0.1, 0.8, 0.2]) == [1]
+    assert sorted(evidence_of([-3.0, -1.0, -2.0], [0.1, 0.5, 0.8])) == [1, 2]
+    assert evidence_of([-1.0], [0.5]) == [0]
+
+
+LOWE = (
+    "The biography by Victor Lowe is the standard one. He had known the family. Some letters are lost. "
+    "Lowe himself doubted that it could be written."
+)
+
+
+def test_sentences_that_repeat_the_answer_or_point_back_go_with_the_evidence() -> None:
+    parts = sentences(LOWE)
+    assert closed(parts, [0], "Who wrote the biography of Whitehead?", "Alfred North Whitehead") == [0, 1, 3]
+
+
+def test_a_sentence_that_names_what_is_asked_about_goes_with_the_evidence() -> None:
+    parts = ["From Germany came Waldemar Gurian.", "Painters came, too.", "Gurian wrote under Max Scheler."]
+    assert closed(parts, [0], "Under whom did Gurian write?", "Notre Dame") == [0, 2]
+    assert closed(parts, [0], "Under whom did Gurian write?", "Gurian") == [0]  # then every sentence is about him
+
+
+def test_grafts_are_whole_sentences_about_the_same_thing() -> None:
+    references = [
+        Passage(id="a", title="Battle of Agincourt", text="The French blocked the road to Calais. He fled at night."),
+        Passage(id="b", title="Henry V", text="At the Battle of Agincourt the archers stood behind stakes."),
+        Passage(id="c", title="Battle of Crécy", text="The king of Bohemia fell in this battle at dusk."),
+        Passage(id="d", title="Battle of Agincourt", text="Too short."),
+    ]
+    assert [g.text for g in grafts(AGINCOURT, references)] == [
+        "The French blocked the road to Calais.",
+        "At the Battle of Agincourt the archers stood behind stakes.",
+    ]
+
+
+def test_a_sentence_of_the_positive_is_no_graft() -> None:
+    again = Passage(id="a", title="Battle of Agincourt", text=AGINCOURT.text)
+    assert grafts(AGINCOURT, [again]) == []
+
+
+def test_only_sentences_clearly_farther_than_the_evidence_are_harmless() -> None:
+    query = np.array([1.0, 0.0])
+    options = np.array([[0.85, 0.5], [0.5, 0.8], [0.7, 0.7]])
+    assert harmless(query, np.array([[0.9, 0.4]]), options, margin=0.1, limit=5) == [2, 1]
+    assert harmless(query, np.array([[0.9, 0.4]]), options, margin=0.1, limit=1) == [2]
+    assert harmless(query, np.array([[0.9, 0.4]]), np.empty((0, 2)), margin=0.1, limit=1) == []
+
+
+def test_requirements_are_four_to_eight_with_verbatim_evidence() -> None:
+    for query, passage in ((BY_DATE, AGINCOURT), ("Why?", Passage(id="p", text="Nobody knows it."))):
+        parts = sentences(passage.text)
+        rows = requirements(query, passage, parts[-1], [[c] for c in constraints(query, passage)])
+        assert 4 <= len(rows) <= 8
+        assert [r.id for r in rows] == list(range(1, len(rows) + 1))
+        assert all(r.evidence and r.evidence in passage.full_text for r in rows)
+        assert all(bool(r.violations) == r.critical for r in rows)
+        assert all(len(r.violations) >= 2 for r in rows if r.critical)
+        assert rows[0].facet is Facet.INFORMATION_NEED
+
+
+def test_the_kind_of_span_tells_the_violation() -> None:
+    rows = requirements(BY_DATE, AGINCOURT, AGINCOURT.text, [constraints(BY_DATE, AGINCOURT)])
     assert rows[1].violations[0].type is ViolationType.TEMPORAL_VIOLATION
+    placed = Passage(id="p", text="The treaty was signed at Troyes after a siege.")
+    rows = requirements("What was signed at Troyes?", placed, placed.text, [constraints("Signed at Troyes?", placed)])
+    assert rows[1].violations[0].type is ViolationType.SPATIAL_VIOLATION
 
 
 def test_a_subject_is_its_title_without_disambiguation() -> None:

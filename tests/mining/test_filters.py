@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causalneg.config import MineSettings
+from causalneg.duplicates import signatures
 from causalneg.errors import UserError
-from causalneg.mining.duplicates import signatures
 from causalneg.mining.filters import decide as decide_all
 from causalneg.mining.filters import fused_score
 from causalneg.records import Candidate, Mined, Relation

@@ -1,7 +1,10 @@
 """vLLM in this process: an asynchronous engine for structured answers and likelihoods."""
 
+import asyncio
 import itertools
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +14,7 @@ from causalneg.runtime import cores
 
 # Shorter blocks than the CPU default of 128 tokens, so that short shared instructions are found in the cache.
 _BLOCK_TOKENS = 32
+_MAX_LOGPROBS = 20
 
 
 def engine_environment(settings: EngineSettings) -> dict[str, str]:
@@ -35,20 +39,30 @@ class VllmEngine:
         settings: sizes and limits.
     """
 
+    repeats = False
+
     def __init__(self, model: Path, settings: EngineSettings) -> None:
         os.environ.update(engine_environment(settings))
         from vllm import AsyncEngineArgs, AsyncLLMEngine
         from vllm.config import StructuredOutputsConfig
 
-        on_cpu = not settings.gpus
-        sizes: dict[str, Any] = {"block_size": _BLOCK_TOKENS, "enforce_eager": True} if on_cpu else {}
-        if on_cpu:
-            sizes["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * 1024**3)
+        if settings.gpus:
+            sizes: dict[str, Any] = {
+                "gpu_memory_utilization": settings.gpu_memory,
+                "tensor_parallel_size": settings.tensor_parallel,
+            }
+        else:
+            sizes = {
+                "block_size": _BLOCK_TOKENS,
+                "enforce_eager": True,
+                "kv_cache_memory_bytes": int(settings.kv_cache_gib * 1024**3),
+            }
         arguments = AsyncEngineArgs(
             model=str(model),
             dtype="bfloat16",
             max_model_len=settings.max_model_len,
             max_num_seqs=settings.max_num_seqs,
+            max_logprobs=_MAX_LOGPROBS,
             enable_prefix_caching=True,
             trust_remote_code=False,
             structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
@@ -59,6 +73,7 @@ class VllmEngine:
         self._engine = AsyncLLMEngine.from_engine_args(arguments)
         self._tokenizer = self._engine.get_tokenizer()
         self._max_len = settings.max_model_len
+        self._timeout = settings.timeout_seconds
         self._requests = itertools.count()
 
     async def _last(self, prompt: list[int], sampling: Any) -> Any:  # noqa: ANN401 - vLLM's own types
@@ -69,36 +84,41 @@ class VllmEngine:
             raise EngineError("too_long", f"the prompt has {len(prompt)} tokens of {self._max_len}", retryable=False)
         last = None
         try:
-            stream = self._engine.generate(TokensPrompt(prompt_token_ids=prompt), sampling, str(next(self._requests)))
-            async for output in stream:
-                last = output
+            async with asyncio.timeout(self._timeout):
+                name = str(next(self._requests))
+                async for output in self._engine.generate(TokensPrompt(prompt_token_ids=prompt), sampling, name):
+                    last = output
+        except TimeoutError as error:
+            raise EngineError("timeout", f"no answer within {self._timeout:g} s", retryable=True) from error
         except VllmDeadError as error:
             raise EngineDeadError(str(error)) from error
         except ValueError as error:
             raise EngineError("refused", str(error), retryable=False) from error
         if last is None:
-            raise EngineError("no_output", "the engine returned nothing", retryable=True)
+            raise EngineError("bad_response", "the engine returned nothing", retryable=True)
         return last
 
     async def complete(
         self,
         chat: list[dict[str, str]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         max_tokens: int,
         temperature: float,
         seed: int,
+        top_probabilities: int = 0,
     ) -> Completion:
-        """Answer a chat with JSON that follows the schema."""
+        """Answer a chat; with JSON that follows the schema where one is given."""
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
         template = self._tokenizer.apply_chat_template
         prompt = template(cast(Any, chat), add_generation_prompt=True, tokenize=True, return_dict=False)
         sampling = SamplingParams(
-            max_tokens=max_tokens,
+            max_tokens=max(1, min(max_tokens, self._max_len - len(prompt))),
             temperature=temperature,
             seed=seed,
-            structured_outputs=StructuredOutputsParams(json=schema),
+            logprobs=min(top_probabilities, _MAX_LOGPROBS) or None,
+            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         )
         output = await self._last([int(token) for token in prompt], sampling)
         answer = output.outputs[0]
@@ -108,19 +128,37 @@ class VllmEngine:
             len(prompt),
             output.num_cached_tokens or 0,
             len(answer.token_ids),
+            [_probabilities(place) for place in answer.logprobs or []],
         )
 
-    async def likelihood(self, prefix: str, continuation: str) -> Likelihood:
-        """Return how likely `continuation` is after `prefix`."""
+    async def likelihood(self, segments: Sequence[str]) -> Likelihood:
+        """Return how likely each segment of a text is after those before it."""
         from vllm import SamplingParams
 
-        before = self._tokenizer.encode(prefix)
-        tokens = self._tokenizer.encode(continuation, add_special_tokens=False)
-        output = await self._last([*before, *tokens], SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0))
-        scored = zip(tokens, output.prompt_logprobs[len(before) :], strict=True)
-        values = [position[token].logprob for token, position in scored]
-        return Likelihood(sum(values) / len(values), len(before) + len(tokens))
+        parts = [
+            self._tokenizer.encode(text, add_special_tokens=not at)  # only the first may open with a special token
+            for at, text in enumerate(segments)
+        ]
+        tokens = [token for part in parts for token in part]
+        output = await self._last(tokens, SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0))
+        places = zip(tokens[1:], output.prompt_logprobs[1:], strict=True)  # the first token has nothing before it
+        logprobs = [place[token].logprob for token, place in places]
+        means, start = [], -1
+        for part in parts:
+            own = logprobs[max(0, start) : start + len(part)]
+            means.append(sum(own) / max(1, len(own)))
+            start += len(part)
+        return Likelihood(means, len(tokens), output.num_cached_tokens or 0)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop the engine and its processes."""
         self._engine.shutdown()
+
+
+def _probabilities(place: Any) -> dict[str, float]:  # noqa: ANN401 - vLLM's own types
+    """Return the likeliest tokens at a place with their probabilities."""
+    found: dict[str, float] = {}
+    for logprob in place.values():
+        token = logprob.decoded_token or ""
+        found[token] = found.get(token, 0.0) + math.exp(logprob.logprob)
+    return found

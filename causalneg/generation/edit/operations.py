@@ -1,18 +1,19 @@
-"""Edits a positive in one place: replaces what meets a constraint, or drops the evidence."""
+"""Edits a positive in one place: replaces what meets a constraint, drops the evidence, or grafts another sentence."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from causalneg.generation.decompose import Constraint, subject
+from causalneg.generation.edit.requirements import Constraint, subject
 from causalneg.generation.text import Kind, Span, find, fold, is_proper, number_of, sentences, typed_spans, year_of
-from causalneg.records import Change, Edit, Passage
+from causalneg.records import Change, Edit, Operation, Passage
 
 # A replacement of another order would be seen through at once, by a reader and by an encoder.
 _NEAR_YEARS = 150
 # Nearer than this, a changed year may pass for another account of the same event.
 _OTHER_YEARS = 3
 _NEAR_FACTOR = 4
+GAP = "____"
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,23 @@ class Alternative:
     title: str = ""
 
 
-def drop_evidence(positive: Passage, evidence: str) -> Edited | None:
-    """Take the sentence with the evidence away; nothing where it is the only one."""
+def drop(positive: Passage, places: Sequence[int]) -> Edited | None:
+    """Take sentences away, by their numbers; nothing where none would be left."""
     parts = sentences(positive.text)
-    kept = [s for s in parts if s != evidence]
-    if len(kept) != len(parts) - 1 or not kept:
+    kept = [s for at, s in enumerate(parts) if at not in places]
+    if not kept:
         return None
-    return Edited(positive.title, " ".join(kept), Edit(operation="drop", changes=[Change(removed=evidence)]))
+    changes = [Change(removed=parts[at]) for at in places]
+    return Edited(positive.title, " ".join(kept), Edit(operation=Operation.DROP, changes=changes))
+
+
+def graft(positive: Passage, places: Sequence[int], options: Sequence[str]) -> Edited:
+    """Put other sentences in the place of some, one for one as far as there are others; the rest is taken away."""
+    parts, order = sentences(positive.text), sorted(places)
+    inserted = dict(zip(order, options, strict=False))
+    kept = [inserted.get(at, s) for at, s in enumerate(parts) if at not in order or at in inserted]
+    changes = [Change(removed=parts[at], inserted=inserted.get(at, "")) for at in order]
+    return Edited(positive.title, " ".join(kept), Edit(operation=Operation.GRAFT, changes=changes))
 
 
 def alternatives(
@@ -127,10 +138,16 @@ def replace_constraints(positive: Passage, chosen: Iterable[tuple[Constraint, Al
             if not constraint.is_subject:
                 title = _replace(title, old, new)
         changes.append(Change(removed=constraint.span.text, inserted=alternative.text))
-    return Edited(title, text, Edit(operation="replace", changes=changes))
+    return Edited(title, text, Edit(operation=Operation.REPLACE, changes=changes))
 
 
 def gap(positive: Passage, constraint: Constraint) -> str:
     """Return the sentence that a constraint stands in, with a gap in its place."""
     sentence = next((s for s in sentences(positive.text) if constraint.span.text in s), positive.text)
-    return sentence.replace(constraint.span.text, "____")
+    return sentence.replace(constraint.span.text, GAP)
+
+
+def sentence_gap(positive: Passage, places: Sequence[int]) -> str:
+    """Return the sentences around those that are taken out, with a gap in their place."""
+    parts, first, last = sentences(positive.text), min(places), max(places)
+    return " ".join([*parts[max(0, first - 1) : first], GAP, *parts[last + 1 : last + 2]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalneg.mining.duplicates import PERMUTATIONS, normalised, overlap, shingles, signatures
+from causalneg.duplicates import PERMUTATIONS, normalised, overlap, shingles, signatures
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Takes a positive apart into the requirements that a query makes and the evidence that meets them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from causalneg.generation.text import Kind, Span, find, fold, is_proper, sentences, typed_spans
@@ -10,6 +11,7 @@ _ARTICLES = frozenset("a an the".split())  # before a name: an institution or a 
 _PLACING = frozenset("at from in near to".split())
 _DETAILS_TOGETHER = 5  # details changed in one negative
 _DETAILS_ALONE = 2  # shared details of which one alone decides
+_LEAST, _MOST = 4, 8  # requirements of an analysis
 NEED_ID = 1  # the requirement that the passage holds the answer; the constraints follow
 
 _VIOLATIONS = {
@@ -104,13 +106,18 @@ def _can_be_replaced(name: Span, common: frozenset[str]) -> bool:
     return shape in ("2", "linked") or (shape == "1" and before in _PLACING and role == "itself")
 
 
-def _sentence_with(text: str, span: Span) -> str:
-    return next((s for s in sentences(text) if span.text in s), span.text)
+def _sentence_with(text: str, span: str) -> str:
+    return next((s for s in sentences(text) if span in s), span)
 
 
-def requirements(query: str, positive: Passage, evidence: str, shared: list[list[Constraint]]) -> list[Requirement]:
-    """Write the requirements of a query: that the answer is there, and one for each group of constraints."""
-    need = Requirement(
+def _violation_of(span: Span) -> ViolationType:
+    if span.kind is Kind.NAME and span.form.split()[-2:-1] and span.form.split()[-2] in _PLACING:
+        return ViolationType.SPATIAL_VIOLATION
+    return _VIOLATIONS[span.kind]
+
+
+def _need(query: str, evidence: str) -> Requirement:
+    return Requirement(
         id=NEED_ID,
         facet=Facet.INFORMATION_NEED,
         content=f"The passage answers: {query}",
@@ -119,29 +126,63 @@ def requirements(query: str, positive: Passage, evidence: str, shared: list[list
         violations=[
             Violation(
                 type=ViolationType.INTENT_DRIFT,
-                direction="Keep the passage but for the sentence that holds the answer.",
+                direction="Keep the passage but for what holds the answer.",
                 why_not_answer="Nothing that is left states what is asked.",
-            )
+            ),
+            Violation(
+                type=ViolationType.ATTRIBUTE_SHIFT,
+                direction="State something else about the same thing where the answer stood.",
+                why_not_answer="It tells something else about the same thing, and not what is asked.",
+            ),
         ],
     )
-    rows = [need]
-    for number, group in enumerate(shared, NEED_ID + 1):
-        span, named = group[0].span, ", ".join(c.span.text for c in group)
-        what = "is about" if group[0].is_subject else "concerns"
-        rows.append(
-            Requirement(
-                id=number,
-                facet=Facet.ENTITY if span.kind is Kind.NAME else Facet.CONSTRAINT,
-                content=f"The passage {what} {named}.",
-                evidence=_sentence_with(positive.text, span),
-                critical=True,
-                violations=[
-                    Violation(
-                        type=_VIOLATIONS[span.kind],
-                        direction=f"Put something of the same kind and form in the place of {named}.",
-                        why_not_answer=f"What it states no longer concerns {named}.",
-                    )
-                ],
-            )
-        )
+
+
+def _constraint(number: int, group: list[Constraint], text: str) -> Requirement:
+    span, named = group[0].span, ", ".join(c.span.text for c in group)
+    what = "is about" if group[0].is_subject else "concerns"
+    return Requirement(
+        id=number,
+        facet=Facet.ENTITY if span.kind is Kind.NAME else Facet.CONSTRAINT,
+        content=f"The passage {what} {named}.",
+        evidence=_sentence_with(text, span.text),
+        critical=True,
+        violations=[
+            Violation(
+                type=_violation_of(span),
+                direction=f"Put something of the same kind and form in the place of {named}.",
+                why_not_answer=f"What it states no longer concerns {named}.",
+            ),
+            Violation(
+                type=ViolationType.RELATION_BREAK,
+                direction=f"Let what is asked be stated of something else than {named}.",
+                why_not_answer=f"What is asked is not stated of {named}.",
+            ),
+        ],
+    )
+
+
+def _others(positive: Passage, taken: Iterable[str]) -> list[tuple[Facet, str, str]]:
+    """List what a passage meets beside what the query asks for: facet, content and evidence."""
+    text = " ".join(positive.text.split())
+    main, first = subject(positive.title), sentences(text)[0]
+    rows = [(Facet.ENTITY, f"The passage is about {main}.", _sentence_with(text, main))] if main else []
+    rows.append((Facet.STYLE, "The passage stands on its own and reads as one of the corpus.", first))
+    spans = [s.text for s in typed_spans(text)] + sorted(set(re.findall(r"\w{5,}", text)), key=lambda w: (-len(w), w))
+    rows += [(Facet.ATTRIBUTE, f"The passage mentions {span}.", _sentence_with(text, span)) for span in spans]
+    told = " ".join(taken)
+    return [row for row in rows if row[1] not in told]
+
+
+def requirements(query: str, positive: Passage, evidence: str, shared: list[list[Constraint]]) -> list[Requirement]:
+    """Write the 4 to 8 requirements of a query, the critical ones first.
+
+    Critical are that the answer is there, and one requirement for each group of constraints. What else the passage
+    meets fills up to four: its subject, its style, what it mentions.
+    """
+    text = " ".join(positive.text.split())
+    rows = [_need(query, evidence)]
+    rows += [_constraint(number, group, text) for number, group in enumerate(shared[: _MOST - 1], NEED_ID + 1)]
+    for facet, content, found in _others(positive, [r.content for r in rows])[: max(0, _LEAST - len(rows))]:
+        rows.append(Requirement(id=len(rows) + 1, facet=facet, content=content, evidence=found, critical=False))
     return rows

@@ -1,0 +1,152 @@
+"""Asks an engine until there is an answer of the right form, and counts what that takes."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from causalneg.generation.engines import Completion, Engine, EngineError
+from causalneg.generation.free import AnswerError
+from causalneg.generation.prompts import messages
+from causalneg.generation.rows import Usage
+from causalneg.records import content_id
+
+Answer = TypeVar("Answer")
+
+_CHOICE_TOKENS = 16  # room for {"choice":12}
+
+
+def choice_schema(options: int) -> dict[str, Any]:
+    """Return the schema of an answer that names one of `options` numbered options."""
+    return {
+        "type": "object",
+        "properties": {"choice": {"enum": list(range(1, options + 1))}},
+        "required": ["choice"],
+        "additionalProperties": False,
+    }
+
+
+def parse_choice(text: str, options: int) -> int:
+    """Return the chosen number.
+
+    Raises:
+        AnswerError: the answer is not what the schema asks for. It is never repaired.
+    """
+    try:
+        answer = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnswerError("invalid_json", f"the answer is no JSON: {text!r}") from error
+    number = answer.get("choice") if isinstance(answer, dict) and len(answer) == 1 else None
+    if type(number) is not int or not 1 <= number <= options:
+        raise AnswerError("invalid_json", f"the answer names none of {options} options: {text!r}")
+    return number
+
+
+class Asker:
+    """An engine asked on behalf of one pair.
+
+    Args:
+        engine: answers.
+        attempts: how often a request is made at most.
+        key: what makes the seeds of this pair's requests its own.
+    """
+
+    def __init__(self, engine: Engine, attempts: int, key: str) -> None:
+        self._engine, self._attempts, self._key = engine, attempts, key
+        self.usage = Usage()
+        self.attempts = 0  # of the request that took most
+
+    def _count(self, prompt: int, cached: int, generated: int = 0) -> None:
+        self.usage += Usage(requests=1, prompt_tokens=prompt, cached_tokens=cached, generated_tokens=generated)
+
+    async def ask(
+        self,
+        chat: Callable[[int], list[dict[str, str]]],
+        parse: Callable[[Completion, int], Answer],
+        what: str,
+        schema: dict[str, Any] | None,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_probabilities: int = 0,
+    ) -> Answer:
+        """Ask until an answer can be parsed: each attempt with another seed, after a cut answer with twice the budget.
+
+        Args:
+            chat: from a seed to the messages.
+            parse: from the answer and the seed to what is wanted; raises AnswerError.
+            what: names the request, so that its seed is its own.
+            schema: JSON schema of the answer.
+            max_tokens: budget of the first attempt.
+            temperature: of the first attempt; at 0 the same prompt would give the same answer, so later ones take 0.7.
+            top_probabilities: how many tokens' probabilities to report at each place.
+
+        Raises:
+            EngineError: no attempt gave an answer; with the kind of the last.
+        """
+        failed = EngineError("bad_response", "no attempt was made", retryable=True)
+        for attempt in range(self._attempts):
+            self.attempts = max(self.attempts, attempt + 1)
+            seed = int(content_id(self._key, what, attempt)[:8], 16)
+            heat = temperature if not attempt else max(temperature, 0.7)
+            try:
+                done = await self._engine.complete(chat(seed), schema, max_tokens, heat, seed, top_probabilities)
+                self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
+                if done.finish_reason == "length":
+                    max_tokens *= 2
+                    raise EngineError("length", f"the answer was cut: …{done.text[-60:]!r}", retryable=True)
+                if done.finish_reason != "stop":
+                    raise EngineError("refusal", f"the answer ended with {done.finish_reason!r}", retryable=True)
+                return parse(done, seed)
+            except AnswerError as error:
+                failed = EngineError(error.kind, str(error), retryable=True)
+            except EngineError as error:
+                failed = error
+                if not self._again(error):
+                    break
+        raise failed
+
+    def _again(self, error: EngineError) -> bool:
+        """Whether another attempt may do better; an engine that repeats by itself has already tried."""
+        own = error.kind in ("length", "refusal")  # found in the answer, here
+        return error.retryable and (own or not self._engine.repeats)
+
+    async def choose(self, name: str, options: Sequence[str], what: str, **values: str) -> int:
+        """Let the LLM choose among options and return the position of its choice.
+
+        The options are shuffled by a seed of the row, since small models tend to take the first.
+
+        Args:
+            name: of the prompt.
+            options: to choose among; a single one is taken without asking.
+            what: names the request, so that its seed is its own.
+            values: fill the prompt.
+        """
+        if len(options) == 1:
+            return 0
+
+        def order(seed: int) -> list[int]:
+            return random.Random(seed).sample(range(len(options)), len(options))  # noqa: S311 - a shuffle, no secret
+
+        def chat(seed: int) -> list[dict[str, str]]:
+            listed = "\n".join(f"{number}. {options[at]}" for number, at in enumerate(order(seed), 1))
+            return messages(name, options=listed, **values)
+
+        def parse(done: Completion, seed: int) -> int:
+            return order(seed)[parse_choice(done.text, len(options)) - 1]
+
+        return await self.ask(chat, parse, f"{name} {what}", choice_schema(len(options)), _CHOICE_TOKENS)
+
+    async def likelihood(self, segments: Sequence[str]) -> list[float]:
+        """Return the mean log-probability of each segment of a text after those before it."""
+        failed = EngineError("bad_response", "no attempt was made", retryable=True)
+        for attempt in range(self._attempts):
+            self.attempts = max(self.attempts, attempt + 1)
+            try:
+                done = await self._engine.likelihood(segments)
+                self._count(done.prompt_tokens, done.cached_tokens)
+                return done.mean_logprobs
+            except EngineError as error:
+                failed = error
+                if not self._again(error):
+                    break
+        raise failed

@@ -1,0 +1,192 @@
+"""Writes negatives in `edit` mode: finds the evidence and what may take its place, and lets the LLM choose."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from causalneg.config import GenerateSettings
+from causalneg.generation.ask import Asker
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless
+from causalneg.generation.edit.operations import (
+    Alternative,
+    Edited,
+    alternatives,
+    drop,
+    gap,
+    graft,
+    replace_constraints,
+    sentence_gap,
+)
+from causalneg.generation.edit.requirements import NEED_ID, Constraint, constraints, groups, requirements
+from causalneg.generation.engines import EngineError
+from causalneg.generation.prompts import fill, prompt
+from causalneg.generation.rows import Pair
+from causalneg.generation.text import Kind, common_words, sentences
+from causalneg.records import Analysis, Lineage, Negative, Requirement, ViolationType, content_id, full_text
+
+Encode = Callable[[Sequence[str], str], np.ndarray]  # texts and «query» or «passage» to vectors of length 1
+
+_GRAFT_MARGIN = 0.1  # least distance in cosine between the evidence and what takes its place
+_GRAFTS = 2  # negatives made by grafting
+_REPLACEMENTS = 3  # negatives made by replacing
+_LOOKED_AT = 30  # names looked at for one to replace
+# Least cosine of two names: below it a person gives way to a place, or a song to a town.
+_ALIKE = 0.42
+
+
+def query_segments(passage: str, query: str) -> list[str]:
+    """Return the text whose last segment is the query after the passage."""
+    before, after = prompt("query_likelihood").split("{query}")
+    return [fill(before, passage=passage).rstrip(" "), f" {query}{after}"]
+
+
+class EditAuthor:
+    """Takes a positive apart and edits it.
+
+    Args:
+        encode: the base encoder.
+        settings: how many alternatives and candidates.
+        lineage: what is written into every row.
+        by_likelihood: whether the engine tells likelihoods; otherwise it is asked for the evidence's number.
+    """
+
+    def __init__(self, encode: Encode, settings: GenerateSettings, lineage: Lineage, by_likelihood: bool) -> None:
+        self._encode, self._settings, self._lineage = encode, settings, lineage
+        self._by_likelihood = by_likelihood
+
+    async def decompose(self, pair: Pair, asker: Asker) -> Analysis:
+        """Find the evidence and write the requirements. The LLM judges or chooses; all else follows from the texts."""
+        query, positive = pair.query.text, pair.positive
+        parts = sentences(positive.text)
+        evidence = [parts[at] for at in await self._evidence(pair, parts, asker)]
+        return Analysis(
+            id=content_id("analysis", pair.id, self._lineage.model_dump()),
+            query_id=pair.query.id,
+            positive_id=positive.id,
+            core_need=query,
+            how_positive_answers="\n".join(evidence),
+            answer_boundary="A passage answers only if it meets every critical requirement.",
+            requirements=requirements(query, positive, evidence[0], self._shared(pair)[0]),
+            lineage=self._lineage,
+        )
+
+    async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
+        """Edit the positive: without the evidence, with another sentence in its place, with other constraints."""
+        parts = sentences(pair.positive.text)
+        evidence = analysis.how_positive_answers.split("\n")
+        chosen = [at for at, s in enumerate(parts) if s in evidence]
+        places = closed(parts, chosen, pair.query.text, pair.positive.title)
+        dropped, grafted, replaced = await asyncio.gather(
+            self._drop(pair, places), self._graft(pair, places, asker), self._replace(pair, asker)
+        )
+        edits = [
+            *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[:1]),
+            *replaced,
+            *((NEED_ID, ViolationType.INTENT_DRIFT, edited) for edited in dropped),
+            *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[1:]),
+        ][: self._settings.candidates]
+        by_id = {r.id: r for r in analysis.requirements}
+        return [self._negative(pair, analysis, by_id[number], kind, edited) for number, kind, edited in edits]
+
+    async def _evidence(self, pair: Pair, parts: list[str], asker: Asker) -> list[int]:
+        if len(parts) == 1:
+            return [0]
+        titled = [full_text(pair.positive.title, s) for s in parts]
+        cosines = await asyncio.to_thread(self._cosines, pair.query.text, titled)
+        if not self._by_likelihood:
+            chosen = await asker.choose("choose_evidence", parts, "evidence", query=pair.query.text)
+            return list(dict.fromkeys([chosen, int(np.argmax(cosines))]))
+        logprobs = await asyncio.gather(*(asker.likelihood(query_segments(t, pair.query.text)) for t in titled))
+        return evidence_of([values[-1] for values in logprobs], cosines)
+
+    def _cosines(self, query: str, texts: list[str]) -> list[float]:
+        return (self._encode(texts, "passage") @ self._encode([query], "query")[0]).tolist()
+
+    def _shared(self, pair: Pair) -> tuple[list[list[Constraint]], dict[Constraint, list[Alternative]]]:
+        """Return the groups of constraints that are broken together, and what can be put in each one's place."""
+        query, limit = pair.query.text, self._settings.alternatives
+        common = common_words(p.text for p in (pair.positive, *pair.references))
+        found = {
+            constraint: self._alike(
+                constraint, alternatives(constraint, query, pair.positive, pair.references, _LOOKED_AT, common)
+            )[:limit]
+            for constraint in constraints(query, pair.positive, common)
+        }
+        options = {constraint: choices for constraint, choices in found.items() if choices}
+        return groups(query, pair.positive, list(options))[:_REPLACEMENTS], options
+
+    def _alike(self, constraint: Constraint, options: list[Alternative]) -> list[Alternative]:
+        """Keep of the names that may replace one those that the encoder finds to be of its kind, the nearest first."""
+        if constraint.span.kind is not Kind.NAME or not options:
+            return options
+        own, *others = self._encode([constraint.span.text, *(o.text for o in options)], "passage")
+        cosines = [float(own @ other) for other in others]
+        order = sorted(range(len(options)), key=lambda at: -cosines[at])
+        return [options[at] for at in order if cosines[at] >= _ALIKE]
+
+    async def _replace(self, pair: Pair, asker: Asker) -> list[tuple[int, ViolationType, Edited]]:
+        shared, options = self._shared(pair)
+        used = list(dict.fromkeys(constraint for group in shared for constraint in group))
+        picked = await asyncio.gather(*(self._pick(pair, c, options[c], asker) for c in used))
+        alternative = dict(zip(used, picked, strict=True))
+        kinds = [r.violations[0].type for r in requirements(pair.query.text, pair.positive, "", shared) if r.critical]
+        return [
+            (number, kind, replace_constraints(pair.positive, [(c, alternative[c]) for c in group]))
+            for number, (group, kind) in enumerate(zip(shared, kinds[NEED_ID:], strict=True), NEED_ID + 1)
+        ]
+
+    async def _pick(self, pair: Pair, constraint: Constraint, options: list[Alternative], asker: Asker) -> Alternative:
+        context, texts = gap(pair.positive, constraint), [option.text for option in options]
+        return options[await asker.choose("choose_replacement", texts, constraint.span.text, context=context)]
+
+    async def _drop(self, pair: Pair, places: Sequence[int]) -> list[Edited]:
+        edited = drop(pair.positive, places)
+        return [edited] if edited else []
+
+    async def _graft(self, pair: Pair, places: Sequence[int], asker: Asker) -> list[Edited]:
+        options = await asyncio.to_thread(self._harmless, pair, places)
+        made: list[Edited] = []
+        while options and len(made) < _GRAFTS:
+            context = sentence_gap(pair.positive, places)
+            shown = options[: self._settings.alternatives]
+            chosen = shown[await asker.choose("choose_sentence", shown, f"graft {len(made)}", context=context)]
+            options.remove(chosen)
+            used = [chosen, *options[: len(places) - 1]]
+            options = [o for o in options if o not in used]
+            made.append(graft(pair.positive, places, used))
+        return made
+
+    def _harmless(self, pair: Pair, places: Sequence[int]) -> list[str]:
+        """Return sentences of the references that may stand where the evidence stood."""
+        found = grafts(pair.positive, pair.references)
+        if not found:
+            return []
+        parts = sentences(pair.positive.text)
+        title = pair.positive.title
+        query = self._encode([pair.query.text], "query")[0]
+        evidence = self._encode([full_text(title, parts[at]) for at in places], "passage")
+        options = self._encode([full_text(title, p.text) for p in found], "passage")
+        near = harmless(query, evidence, options, _GRAFT_MARGIN, _GRAFTS * self._settings.alternatives)
+        return [found[at].text for at in near]
+
+    def _negative(
+        self, pair: Pair, analysis: Analysis, requirement: Requirement, kind: ViolationType, edited: Edited
+    ) -> Negative:
+        why = next(v.why_not_answer for v in requirement.violations if v.type == kind)
+        return Negative(
+            id=content_id("negative", analysis.id, requirement.id, edited.title, edited.text),
+            query_id=pair.query.id,
+            positive_id=pair.positive.id,
+            analysis_id=analysis.id,
+            title=edited.title,
+            text=edited.text,
+            requirement_id=requirement.id,
+            requirement=requirement.content,
+            violation=kind,
+            mode="edit",
+            origin="edited_positive",
+            explanation=why,
+            edit=edited.edit,
+            lineage=self._lineage,
+        )

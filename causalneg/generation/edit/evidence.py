@@ -1,0 +1,96 @@
+"""Finds the sentences of a positive that may hold the answer, and sentences that may take their place."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from causalneg.generation.edit.requirements import subject
+from causalneg.generation.gates.edits import answer_values
+from causalneg.generation.text import find, fold, opens_dangling, sentences, typed_spans, words
+from causalneg.records import Passage
+
+_LEAST_WORDS, _MOST_WORDS = 6, 60  # of a sentence that may take another's place
+
+
+def standardised(values: Sequence[float]) -> np.ndarray:
+    """Return values as distances from their mean in standard deviations; zeros where all are equal."""
+    array = np.asarray(values, dtype=np.float64)
+    spread = array.std()
+    return (array - array.mean()) / spread if spread > 0 else np.zeros_like(array)
+
+
+def evidence_of(logprobs: Sequence[float], cosines: Sequence[float]) -> list[int]:
+    """Return which sentences may hold the answer, the likeliest first: one or two.
+
+    A sentence under which the LLM finds the query likeliest, and the one nearest to the query by the encoder. Each
+    is wrong for about one query in seven; that both are is rare, so where they disagree both are taken.
+
+    Args:
+        logprobs: mean log-probability of the query after each sentence.
+        cosines: of the query and each sentence.
+    """
+    together = standardised(logprobs) + standardised(cosines)
+    chosen = {int(np.argmax(logprobs)), int(np.argmax(cosines))}
+    return sorted(chosen, key=lambda at: (-together[at], at))
+
+
+def closed(parts: Sequence[str], chosen: Iterable[int], query: str, title: str) -> list[int]:
+    """Add to the sentences that may hold the answer all that may repeat it, in the order of the text.
+
+    These are sentences with a name of the query that the title has not, and sentences with a span of the chosen ones
+    that can be the answer; and, since they would point to nothing, those that point back to the one before («He …»).
+    """
+    taken = set(chosen)
+    # A word that opens the query in upper case is hardly ever a name.
+    named = [s.text for s in typed_spans(query) if s.start or " " in s.text or s.text[0].isdigit()]
+    asked = [name for name in named if not find(name, title)]
+    values = [value for at in taken for value in answer_values(parts[at], query, title)]
+    taken |= {at for at, part in enumerate(parts) if any(find(text, part) for text in (*asked, *values))}
+    return with_followers(parts, taken)
+
+
+def with_followers(parts: Sequence[str], chosen: Iterable[int]) -> list[int]:
+    """Add to the chosen sentences those right behind them that point back («He …»), in the order of the text."""
+    taken = set(chosen)
+    for at in range(1, len(parts)):
+        if at - 1 in taken and opens_dangling(parts[at]):
+            taken.add(at)
+    return sorted(taken)
+
+
+def grafts(positive: Passage, references: Iterable[Passage]) -> list[Passage]:
+    """Return sentences of other passages about the same thing, each with its passage's id and title.
+
+    About the same thing are passages with the positive's title, and sentences that name its subject. A sentence that
+    points to the one before it, or of which the positive has the like, can't stand in another place.
+    """
+    main = subject(positive.title)
+    known = {frozenset(words(s)) for s in sentences(positive.text)}
+    found: dict[str, Passage] = {}
+    for reference in references:
+        same = bool(main) and fold(reference.title) == fold(positive.title)
+        for sentence in sentences(reference.text):
+            if not same and not (main and find(main, sentence)):
+                continue
+            own = words(sentence)
+            fits = _LEAST_WORDS <= len(own) <= _MOST_WORDS and sentence[-1] in ".!?" and sentence[0].isupper()
+            if fits and not opens_dangling(sentence) and frozenset(own) not in known:
+                found.setdefault(fold(sentence), Passage(id=reference.id, title=reference.title, text=sentence))
+    return list(found.values())
+
+
+def harmless(query: np.ndarray, evidence: np.ndarray, options: np.ndarray, margin: float, limit: int) -> list[int]:
+    """Return which options are clearly farther from the query than the evidence, the nearest of them first.
+
+    Args:
+        query: its vector, `[dimension]`.
+        evidence: vectors of the evidence, `[sentences, dimension]`.
+        options: vectors of the options, `[options, dimension]`.
+        margin: least distance in cosine.
+        limit: most options returned.
+    """
+    if not len(options):
+        return []
+    ceiling = float((evidence @ query).max()) - margin
+    scores = options @ query
+    return [int(at) for at in np.argsort(-scores, kind="stable") if scores[at] <= ceiling][:limit]

@@ -1,0 +1,104 @@
+"""Decides on all scored negatives of the data set, and writes the stage's rows; asks no model."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from causalneg.config import GenerateSettings
+from causalneg.generation.batches import outcome
+from causalneg.generation.drafts import STEPS, Drafts
+from causalneg.generation.gates.duplicates import Deduplicator
+from causalneg.generation.rows import Step
+from causalneg.generation.select import DUPLICATE, VIOLATION_SHARE, rejected, rejection, select
+from causalneg.records import Analysis, Failure, Negative, Outcome, ViolationType
+from causalneg.workspace import Workspace
+
+_WHOLE = 1 << 48  # ids are hexadecimal hashes; their first 12 digits are as good as drawn at random
+
+
+class _Decider:
+    """Decides pair by pair, in their order; of like texts the first is kept."""
+
+    def __init__(self, settings: GenerateSettings) -> None:
+        self._settings = settings
+        self._seen = Deduplicator(settings.gates.max_duplicate)
+
+    def decide(self, negatives: Sequence[Negative]) -> list[Negative]:
+        """Give a pair's negatives their verdicts."""
+        duplicates: dict[str, str] = {}
+        for negative in negatives:
+            if rejection(negative, self._settings.gates) is None:
+                first = self._seen.find(negative.full_text)
+                if first is not None:
+                    duplicates[negative.id] = first
+        decided = iter(select([n for n in negatives if n.id not in duplicates], self._settings))
+        rows = [
+            rejected(n, DUPLICATE, f"it is nearly the text of negative {duplicates[n.id]}")
+            if n.id in duplicates
+            else next(decided)
+            for n in negatives
+        ]
+        for row in rows:
+            if row.verdict == "accepted":
+                self._seen.add(row.id, row.full_text)
+        return rows
+
+
+def kept_shares(counts: Counter[ViolationType], most: float) -> dict[ViolationType, float]:
+    """Return the share of each kind of violation to keep, so that none makes up more than `most` of what is kept.
+
+    Kinds are cut to the same number, the largest first; with fewer kinds than `most` allows for, the share can't be
+    reached, and they are cut to equal numbers.
+    """
+    if most >= 1 or not counts:
+        return dict.fromkeys(counts, 1.0)
+    allowed = float(max(counts.values()))
+    while True:
+        kept = {kind: min(count, allowed) for kind, count in counts.items()}
+        lower = most * sum(kept.values())
+        least = float(min(counts.values()))
+        if allowed <= lower + 0.5 or allowed <= least:
+            return {kind: kept[kind] / counts[kind] for kind in counts}
+        allowed = max(lower, least)
+
+
+def _thinned(negative: Negative, shares: dict[ViolationType, float], most: float) -> Negative:
+    if negative.verdict != "accepted" or int(negative.id[:12], 16) < shares[negative.violation] * _WHOLE:
+        return negative
+    return rejected(
+        negative, VIOLATION_SHARE, f"more than {most:g} of the data set are of the kind {negative.violation}"
+    )
+
+
+def decided(drafts: Drafts, settings: GenerateSettings) -> Iterator[tuple[str, list[Step]]]:
+    """Stream the last step's rows with every negative's verdict, a batch at a time with its name."""
+    shares: dict[ViolationType, float] | None = None
+    if settings.max_violation_share < 1:
+        first, counts = _Decider(settings), Counter[ViolationType]()
+        for _, steps in drafts.steps(STEPS[-1]):
+            for step in steps:
+                counts.update(n.violation for n in first.decide(step.negatives) if n.verdict == "accepted")
+        shares = kept_shares(counts, settings.max_violation_share)
+    decider = _Decider(settings)
+    for batch, steps in drafts.steps(STEPS[-1]):
+        rows = []
+        for step in steps:
+            negatives = decider.decide(step.negatives)
+            if shares:
+                negatives = [_thinned(n, shares, settings.max_violation_share) for n in negatives]
+            rows.append(step.model_copy(update={"negatives": negatives}))
+        yield batch, rows
+
+
+def write_batch(workspace: Workspace, drafts: Drafts, batch: str, steps: Sequence[Step]) -> list[Outcome]:
+    """Write a batch's final rows and return the outcomes of its pairs."""
+    pairs = {p.id: p for p in drafts.pairs(batch)}
+    before = [drafts.read_step(step, batch) for step in STEPS[:-1]]
+    name = f"part-{batch}"
+    workspace.write_rows("analyses", name, Analysis, [s.analysis for s in steps if s.analysis])
+    workspace.write_rows("negatives", name, Negative, [n for s in steps for n in s.negatives])
+    workspace.write_rows("failures", name, Failure, [f for s in steps for f in ([s.failure] if s.failure else s.lost)])
+    rows = [
+        outcome(pairs[s.pair_id], [*(known[s.pair_id] for known in before if s.pair_id in known), s]) for s in steps
+    ]
+    workspace.write_rows("outcomes", name, Outcome, rows)
+    return rows

@@ -1,0 +1,1 @@
+"""Gates that need the texts alone: pure functions that score a generated passage and say why."""

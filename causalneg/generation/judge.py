@@ -1,0 +1,95 @@
+"""Judges which requirements a negative meets: asked yes or no, by likelihood, or by the edit itself."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from causalneg.generation.ask import Asker
+from causalneg.generation.edit.author import query_segments
+from causalneg.generation.free.judge import judge_chat, judge_schema, meets_log_odds
+from causalneg.generation.gates.requirements import judge_edit
+from causalneg.generation.prompts import fill, prompt
+from causalneg.generation.rows import Pair
+from causalneg.records import Analysis, Judgement, Negative
+
+Method = Literal["yes_no", "likelihood"]
+
+_ANSWER_TOKENS = 16  # room for {"meets":"yes"}
+_TOP = 20  # tokens whose probabilities are looked at
+
+
+async def ask_yes_no(passage: str, query: str, analysis: Analysis, asker: Asker) -> list[Judgement]:
+    """Ask for each requirement whether a passage meets it; the score is the log-odds of «yes»."""
+
+    async def one(content: str) -> float:
+        return await asker.ask(
+            lambda _: judge_chat(passage, query, content),
+            lambda done, _: meets_log_odds(done),
+            f"judge {content} {passage}",
+            judge_schema(),
+            _ANSWER_TOKENS,
+            top_probabilities=_TOP,
+        )
+
+    scores = await asyncio.gather(*(one(r.content) for r in analysis.requirements))
+    return [Judgement(requirement_id=r.id, score=score) for r, score in zip(analysis.requirements, scores, strict=True)]
+
+
+async def evidence_likelihoods(passage: str, analysis: Analysis, asker: Asker) -> list[float]:
+    """Return how likely the evidence of each requirement is after a passage, all in one request."""
+    before, after = prompt("requirement_likelihood").split("\n", 1)
+    lines = [fill(after, evidence=r.evidence) + "\n" for r in analysis.requirements]
+    return (await asker.likelihood([fill(before, passage=passage) + "\n", *lines]))[1:]
+
+
+def by_margin(negative: Sequence[float], positive: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Return how much more likely each requirement is under the negative than half way from positive to another."""
+    return [n - (p + o) / 2 for n, p, o in zip(negative, positive, other, strict=True)]
+
+
+async def judge_requirements(
+    pair: Pair, analysis: Analysis, negatives: Sequence[Negative], method: Method, asker: Asker
+) -> list[list[Judgement]]:
+    """Judge every requirement of the analysis on every negative.
+
+    Asked yes or no where the model can be asked. Otherwise an edit is judged by what it changed, and a rewritten
+    passage by how likely it makes each requirement's evidence, between the positive and a mined negative.
+    """
+    if method == "yes_no":
+        asked = (ask_yes_no(n.full_text, pair.query.text, analysis, asker) for n in negatives)
+        return list(await asyncio.gather(*asked))
+    if all(n.edit for n in negatives):
+        return [judge_edit(n, analysis, pair) for n in negatives]
+    other = pair.references[-1].full_text if pair.references else ""
+    texts = [pair.positive.full_text, other, *(n.full_text for n in negatives)]
+    positive, apart, *rest = await asyncio.gather(*(evidence_likelihoods(t, analysis, asker) for t in texts))
+    return [
+        [
+            Judgement(requirement_id=r.id, score=score)
+            for r, score in zip(analysis.requirements, by_margin(likelihoods, positive, apart), strict=True)
+        ]
+        for likelihoods in rest
+    ]
+
+
+def judgement_scores(judgements: Sequence[Judgement], analysis: Analysis, broken: int) -> dict[str, float]:
+    """Return the score of the broken requirement and the lowest of the other critical ones, where they were judged."""
+    critical = {r.id for r in analysis.requirements if r.critical}
+    target = [j.score for j in judgements if j.requirement_id == broken]
+    others = [j.score for j in judgements if j.requirement_id in critical and j.requirement_id != broken]
+    return ({"target_met": target[0]} if target else {}) | ({"others_met": min(others)} if others else {})
+
+
+async def query_scores(pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:
+    """Return how likely each negative makes the query, and how fluent it is, against the positive, in nats a token."""
+    texts = [pair.positive.full_text, *(n.full_text for n in negatives)]
+    values = await asyncio.gather(*(asker.likelihood(query_segments(t, pair.query.text)) for t in texts))
+    passage, query = values[0]
+    return [
+        {
+            "query_logprob": own_query,
+            "likelihood_margin": query - own_query,
+            "fluency": own_passage - passage,
+        }
+        for own_passage, own_query in values[1:]
+    ]

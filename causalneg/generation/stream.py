@@ -1,0 +1,94 @@
+"""Runs batches of pairs on Ray: one worker per engine, a bounded number of batches at each."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from causalneg.errors import UserError
+from causalneg.generation.batches import BatchWorker
+from causalneg.generation.job import Job
+from causalneg.generation.worker import batch_worker, run_check
+from causalneg.records import Outcome
+
+_LOOK_AGAIN = 5.0  # seconds between looks at what the cluster has
+
+
+class _Worker:
+    """Ray Data actor: names of batches in, outcomes of their pairs out."""
+
+    def __init__(self, job: Job, make_worker: Callable[[Job], BatchWorker]) -> None:
+        self._worker = make_worker(job)
+
+    async def __call__(self, batch: dict[str, Any]) -> Any:  # noqa: ANN401 - an asynchronous generator of batches
+        for name in batch["batch"]:
+            rows = await self._worker.work(str(name))
+            yield {"outcome": [row.model_dump_json() for row in rows]}
+
+
+def check_resources(job: Job) -> None:
+    """Make sure that the cluster has what the engines need, so that none waits for what does not exist.
+
+    Raises:
+        UserError: it has not, and does not get it within the time that may be waited for an autoscaler.
+    """
+    import ray
+
+    engine = job.settings.engine
+    wanted = {"CPU": engine.cpus * engine.replicas, "GPU": engine.gpus * engine.replicas}
+    deadline = time.monotonic() + engine.wait_seconds
+    while True:
+        has = ray.cluster_resources()
+        short = {name: amount for name, amount in wanted.items() if amount > has.get(name, 0)}
+        if not short:
+            return
+        if time.monotonic() >= deadline:
+            name, amount = next(iter(short.items()))
+            raise UserError(
+                f"{engine.replicas} engines need {amount:g} {name}s and the cluster has {has.get(name, 0):g}; "
+                f"set --engine.replicas, --engine.{name.lower()}s, or --engine.wait-seconds where nodes will come."
+            )
+        time.sleep(_LOOK_AGAIN)
+
+
+def run_batches(
+    job: Job, batches: Sequence[str], make_worker: Callable[[Job], BatchWorker] = batch_worker
+) -> Iterator[Outcome]:
+    """Run batches and yield the outcomes of their pairs as they come.
+
+    Args:
+        job: what the workers need.
+        batches: names of the batches.
+        make_worker: makes the worker of each engine.
+
+    Raises:
+        UserError: no pair could be done, as with a wrong key or too little memory.
+    """
+    import ray
+
+    engine = job.settings.engine
+    check_resources(job)
+    if engine.replicas > 1 and not engine.url:
+        options: dict[str, Any] = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": 0}
+        ray.get(ray.remote(**options)(run_check).remote(job))
+    dataset = ray.data.from_items([{"batch": name} for name in batches], override_num_blocks=len(batches))
+    results = dataset.map_batches(
+        _Worker,
+        fn_constructor_args=(job, make_worker),
+        batch_size=1,
+        num_cpus=engine.cpus,
+        num_gpus=engine.gpus,
+        compute=ray.data.ActorPoolStrategy(
+            size=engine.replicas, max_tasks_in_flight_per_actor=engine.batches_in_flight
+        ),
+        max_concurrency=engine.batches_in_flight,
+    )
+    try:
+        for row in results.iter_rows():
+            yield Outcome.model_validate_json(row["outcome"])
+    except ray.exceptions.RayTaskError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise UserError(str(cause)) from error
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise

@@ -1,0 +1,196 @@
+"""Selection: each gate stops what it is for, verdicts say why, kept ones are spread, and no model is asked."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from generation_samples import LINEAGE, pairs
+
+from causalneg.config import GateSettings, GenerateSettings
+from causalneg.generation.drafts import Drafts
+from causalneg.generation.finish import decided, kept_shares
+from causalneg.generation.rows import Step
+from causalneg.generation.select import GATES, rejection, select
+from causalneg.records import Negative, ViolationType, content_id
+from causalneg.workspace import Workspace
+
+GOOD: dict[str, float] = {
+    "length_ratio": 1.0,
+    "form_defects": 0,
+    "dangling": 0,
+    "style_distance": 1.0,
+    "outside_changes": 0,
+    "overlap": 0.9,
+    "reference_copied": 0.2,
+    "query_copied": 0.0,
+    "answer_replaced": 0,
+    "edits_answer": 1,
+    "details_left": 0,
+    "answer_left": 0,
+    "target_met": -1.0,
+    "others_met": 1.0,
+    "likelihood_margin": 0.5,
+    "fluency": -0.1,
+    "relative_score": 0.9,
+    "cross_relative_score": 0.9,
+    "hardness": 0.8,
+    "cosine": 0.5,
+}
+
+
+def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", **scores: float) -> Negative:
+    return Negative(
+        id=text,
+        query_id="q",
+        positive_id="p",
+        analysis_id="a",
+        text=text,
+        requirement_id=requirement,
+        requirement="r",
+        violation=ViolationType(kind),
+        mode="rewrite",
+        origin="from_scratch",
+        explanation="",
+        lineage=LINEAGE,
+        scores=GOOD | scores,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gate", "change"),
+    [
+        ("length", {"length_ratio": 0.1}),
+        ("length", {"length_ratio": 5.0}),
+        ("form", {"form_defects": 1}),
+        ("dangling", {"dangling": 1}),
+        ("style", {"style_distance": 9.0}),
+        ("intended_change", {"outside_changes": 1}),
+        ("near_copy", {"overlap": 1.0}),
+        ("reference_copied", {"reference_copied": 1.0}),
+        ("query_copied", {"query_copied": 1.0}),
+        ("answer_replaced", {"answer_replaced": 1}),
+        ("edits_answer", {"edits_answer": 0}),
+        ("details_left", {"details_left": 0.5}),
+        ("answer_left", {"answer_left": 1}),
+        ("target_met", {"target_met": 0.5}),
+        ("others_met", {"others_met": -0.5}),
+        ("likelihood", {"likelihood_margin": 0.0}),
+        ("fluency", {"fluency": -2.0}),
+        ("positive_aware", {"relative_score": 1.03}),
+    ],
+)
+def test_each_gate_stops_what_it_is_for(gate: str, change: dict[str, float]) -> None:
+    assert rejection(negative(), GateSettings()) is None
+    stopped = rejection(negative(**change), GateSettings())
+    assert stopped is not None
+    assert stopped[0] == gate
+    assert f"{next(iter(change.values())):.3g}" in stopped[1]
+
+
+def test_gates_that_are_off_until_they_are_set() -> None:
+    assert rejection(negative(hardness=0.1, cross_relative_score=2.0), GateSettings()) is None
+    for settings, gate in (
+        (GateSettings(min_hardness=0.5), "hardness"),
+        (GateSettings(max_cross_score=0.95), "cross_encoder"),
+    ):
+        stopped = rejection(negative(hardness=0.1, cross_relative_score=2.0), settings)
+        assert stopped is not None
+        assert stopped[0] == gate
+    assert len({g.name for g in GATES}) == len(GATES)
+
+
+def test_a_score_that_was_not_taken_is_not_asked_for() -> None:
+    row = negative()
+    bare = row.model_copy(update={"scores": {"length_ratio": 1.0}})
+    assert rejection(bare, GateSettings()) is None
+
+
+def test_a_reason_says_what_was_found() -> None:
+    row = negative(answer_left=2.0).model_copy(update={"notes": {"answer_left": "1867, Otto"}})
+    (decided_row,) = select([row], GenerateSettings())
+    assert (decided_row.verdict, decided_row.rejected_by) == ("rejected", "answer_left")
+    assert decided_row.reason == "answer_left 2 is above 0: 1867, Otto"
+
+
+def test_different_requirements_come_first() -> None:
+    rows = [negative(f"t{n}", requirement, cosine=0.9 - n / 10) for n, requirement in enumerate([1, 1, 1, 2, 3])]
+    verdicts = [n.verdict for n in select(rows, GenerateSettings(selection="hardest"))]
+    assert verdicts == ["accepted", "rejected", "rejected", "accepted", "accepted"]
+    assert {n.rejected_by for n in select(rows, GenerateSettings())} == {None, "negatives_per_query"}
+
+
+def test_kept_ones_are_spread_over_the_similarity_or_the_hardest() -> None:
+    rows = [negative(f"t{n}", n, cosine=n / 10) for n in range(9)]
+    spread = [n.id for n in select(rows, GenerateSettings(selection="spread")) if n.verdict == "accepted"]
+    hardest = [n.id for n in select(rows, GenerateSettings(selection="hardest")) if n.verdict == "accepted"]
+    assert spread == ["t0", "t4", "t8"]
+    assert hardest == ["t6", "t7", "t8"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 20])
+def test_up_to_the_wanted_number_is_kept(count: int) -> None:
+    rows = [negative(f"t{n}", n % 2, cosine=n / 10) for n in range(9)]
+    kept = [n for n in select(rows, GenerateSettings(negatives_per_query=count)) if n.verdict == "accepted"]
+    assert len(kept) == min(count, 9)
+
+
+def drafts_of(folder: Path, texts: list[list[tuple[str, str]]]) -> Drafts:
+    """Keep scored negatives: a pair for each list, of texts with their kinds of violation."""
+    drafts = Drafts(Workspace(str(folder)), "k")
+    drafts.write_pairs(pairs(len(texts)), 2)
+    for batch in drafts.batches():
+        rows = []
+        for pair in drafts.pairs(batch):
+            own = texts[int(pair.id.removeprefix("pair-"))]
+            made = [
+                negative(text, n, kind).model_copy(update={"id": content_id(pair.id, n)})
+                for n, (text, kind) in enumerate(own)
+            ]
+            rows.append(Step(pair_id=pair.id, negatives=made))
+        drafts.write_step("scored", batch, rows)
+    return drafts
+
+
+LONG = "the quick brown fox number {} jumps over a lazy dog of the {} kind and goes home to sleep there"
+
+
+def test_of_like_texts_the_first_is_kept_over_the_whole_data_set(tmp_path: Path) -> None:
+    same = ("The very same text stands in two pairs, word for word.", "entity_shift")
+    other = (LONG.format("one", "red"), "entity_shift")
+    drafts = drafts_of(tmp_path, [[same], [other], [same, other]])
+    rows = [n for _, steps in decided(drafts, GenerateSettings()) for s in steps for n in s.negatives]
+    assert [n.rejected_by for n in rows] == [None, None, "duplicate", "duplicate"]
+
+
+def test_a_duplicate_gives_its_place_to_another(tmp_path: Path) -> None:
+    same = ("The very same text stands in two pairs, word for word.", "entity_shift")
+    other = (LONG.format("two", "blue"), "entity_shift")
+    drafts = drafts_of(tmp_path, [[same], [same, other]])
+    settings = GenerateSettings(negatives_per_query=1)
+    rows = [n for _, steps in decided(drafts, settings) for s in steps for n in s.negatives]
+    assert [n.verdict for n in rows] == ["accepted", "rejected", "accepted"]
+
+
+def test_no_kind_of_violation_takes_more_than_its_share() -> None:
+    counts = Counter({ViolationType.ENTITY_SHIFT: 80, ViolationType.INTENT_DRIFT: 15, ViolationType.NEGATION: 5})
+    shares = kept_shares(counts, 0.5)
+    kept = {kind: counts[kind] * share for kind, share in shares.items()}
+    assert max(kept.values()) <= 0.5 * sum(kept.values()) + 1
+    assert shares[ViolationType.NEGATION] == shares[ViolationType.INTENT_DRIFT] == 1
+
+
+def test_a_share_that_cannot_be_reached_evens_the_kinds() -> None:
+    counts = Counter({ViolationType.ENTITY_SHIFT: 80, ViolationType.INTENT_DRIFT: 20})
+    kept = {kind: counts[kind] * share for kind, share in kept_shares(counts, 0.2).items()}
+    assert kept == {ViolationType.ENTITY_SHIFT: 20, ViolationType.INTENT_DRIFT: 20}
+
+
+def test_the_share_is_kept_over_the_data_set(tmp_path: Path) -> None:
+    texts = [[(LONG.format(n, n * 7), "entity_shift")] for n in range(40)]
+    texts += [[(f"A {n} other thing stands at {n * 3} in the hall.", "intent_drift")] for n in range(10)]
+    settings = GenerateSettings(max_violation_share=0.5, gates=GateSettings(max_duplicate=1.0))
+    rows = [n for _, steps in decided(drafts_of(tmp_path, texts), settings) for s in steps for n in s.negatives]
+    kept = Counter(n.violation for n in rows if n.verdict == "accepted")
+    assert kept[ViolationType.INTENT_DRIFT] == 10
+    assert 3 <= kept[ViolationType.ENTITY_SHIFT] <= 20
+    assert {n.rejected_by for n in rows if n.verdict == "rejected"} == {"max_violation_share"}
