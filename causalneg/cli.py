@@ -34,7 +34,8 @@ COMMANDS = {
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
 _LOOKING = "inspect"  # takes the workspace as its argument, and writes no log there
-_SWITCHES = ("inspect.json",)  # flags without a value
+# Flags without a value.
+_SWITCHES = ("inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
 
 
 class StageModule(Protocol):

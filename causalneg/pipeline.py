@@ -50,6 +50,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> list[Manifest
     Raises:
         UserError: a stage met the user's mistake.
     """
+    if config.generate.plan:
+        raise UserError("A plan goes with `causalneg generate --plan`, not with all stages.")
     manifests: list[Manifest] = []
     with ray_session():
         for stage in stages_of(config):

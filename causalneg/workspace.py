@@ -232,8 +232,16 @@ class Workspace:
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, all of it or some columns."""
-        with self.fs.open(self.path(relative), "rb") as file:
-            return pq.read_table(file, columns=columns)
+        with self.open_parquet(relative) as file:
+            return file.read(columns)
+
+    def open_parquet(self, relative: str) -> pq.ParquetFile:
+        """Open a Parquet file.
+
+        Never through a file object of Python's: Arrow's threads would call into Python, and where one of them still
+        does so while the process ends, the process is aborted.
+        """
+        return pq.ParquetFile(self.path(relative) if self.is_local else pa.BufferReader(self.read_bytes(relative)))
 
     def write_array(self, relative: str, array: np.ndarray) -> None:
         """Write an array as one `.npy` file, atomically."""
@@ -255,8 +263,7 @@ class Workspace:
     def read_batches(self, folder: str, record: type[Row]) -> Iterator[pa.RecordBatch]:
         """Stream a folder's Parquet files as Arrow batches, in the order of their names."""
         for name in self.list_files([folder], ".parquet"):
-            with self.fs.open(self.path(name), "rb") as file:
-                parquet = pq.ParquetFile(file)
+            with self.open_parquet(name) as parquet:
                 if parquet.schema_arrow.names != arrow_schema(record).names:
                     raise UserError(
                         f"{self.path(name)} was written by another version of causalneg; run its stage again."

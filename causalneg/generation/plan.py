@@ -1,8 +1,10 @@
 """Shows what generation would take: calls, tokens, time and cost, measured on a first batch, and five finished rows."""
 
 import asyncio
+import multiprocessing
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from causalneg.console import Reporter
@@ -75,8 +77,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
-async def _first(job: Job, batches: Sequence[str]) -> float:
-    """Do some batches in this process, keeping them; return the seconds they took after the engine's start."""
+def _first(job: Job, batches: Sequence[str]) -> float:
+    """Do some batches in a process of its own, which ends with its engine; return the seconds without the start."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_do, job, batches).result()
+
+
+def _do(job: Job, batches: Sequence[str]) -> float:
+    return asyncio.run(_work(job, batches))
+
+
+async def _work(job: Job, batches: Sequence[str]) -> float:
     worker = batch_worker(job)
     try:
         await worker.start()
@@ -107,7 +118,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     left, _ = drafts.unfinished()
     batches = left[:1] or drafts.batches()[:1]
     report.line(f"plan: {total} pairs; doing the first {engine.batch_pairs} of those that are left, and keeping them")
-    seconds = asyncio.run(_first(job, batches)) if left else 0.0
+    seconds = _first(job, batches) if left else 0.0
     capability = read_capability(job, drafts.workspace)
     outcomes = [o for batch in batches for o in drafts.read_outcomes(batch).values()]
     _, done = drafts.unfinished()

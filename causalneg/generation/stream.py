@@ -21,8 +21,15 @@ class _Worker:
 
     async def __call__(self, batch: dict[str, Any]) -> Any:  # noqa: ANN401 - an asynchronous generator of batches
         for name in batch["batch"]:
-            rows = await self._worker.work(str(name))
-            yield {"outcome": [row.model_dump_json() for row in rows]}
+            # As a row: an exception loses its type on its way through Ray Data.
+            try:
+                rows, mistake = await self._worker.work(str(name)), None
+            except UserError as error:
+                rows, mistake = [], str(error)
+            yield {
+                "outcome": [row.model_dump_json() for row in rows] or [None],
+                "mistake": [None] * len(rows) or [mistake],
+            }
 
 
 def check_resources(job: Job) -> None:
@@ -69,7 +76,10 @@ def run_batches(
     check_resources(job)
     if engine.replicas > 1 and not engine.url:
         options: dict[str, Any] = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": 0}
-        ray.get(ray.remote(**options)(run_check).remote(job))
+        try:
+            ray.get(ray.remote(**options)(run_check).remote(job))
+        except UserError as error:  # Ray's own kind of it, with a traceback for a message
+            raise UserError(str(getattr(error, "cause", error))) from error
     dataset = ray.data.from_items([{"batch": name} for name in batches], override_num_blocks=len(batches))
     results = dataset.map_batches(
         _Worker,
@@ -82,13 +92,7 @@ def run_batches(
         ),
         max_concurrency=engine.batches_in_flight,
     )
-    try:
-        for row in results.iter_rows():
-            yield Outcome.model_validate_json(row["outcome"])
-    except ray.exceptions.RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise UserError(str(cause)) from error
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise
+    for row in results.iter_rows():
+        if row["mistake"]:
+            raise UserError(row["mistake"])
+        yield Outcome.model_validate_json(row["outcome"])

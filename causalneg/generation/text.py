@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 MONTHS = frozenset("january february march april may june july august september october november december".split())
 _MONTH = f"(?:{'|'.join(sorted(month.capitalize() for month in MONTHS))})"
@@ -19,7 +20,7 @@ _UNIT = re.compile(r"^[\d.,]+(?: (?:thousand|million|billion))? ?")
 _WORD = r"[^\W\d_a-zß-öø-ÿ][\w'’.-]*[\w]|[A-Z]\."  # noqa: RUF001 - a typographic apostrophe is meant
 _LINK = r"(?:of|the|de|del|della|di|da|du|des|la|le|van|von|der|den|zu|y|e|al)"
 _NAME = re.compile(rf"(?:{_WORD})(?: (?:{_LINK} ){{0,2}}(?:{_WORD}|[A-Z]\b|\d{{1,4}}\b))*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[^\W_a-z])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[^\W_a-z])")  # noqa: RUF001 - quotation marks
 _ABBREVIATION = re.compile(
     r"(?:\b(?:St|Mt|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Gen|Col|Capt|Lt|No|vs|etc|al|ca?|approx|Fig|Op|Vol|pp|Ed|Rev|Sgt|Gov|Sen|Rep|Inc|Ltd|Co|Corp|est|U\.S|e\.g|i\.e|cf|[A-Z]))\.$"
 )
@@ -45,6 +46,9 @@ _PRONOUNS = frozenset(
     "afterwards also another both he her here him his however instead it its later meanwhile she such that their "
     "them then there these they this those".split()
 )
+
+_POINTING = frozenset(("the", word) for word in "former latter two three same other others".split())
+_QUOTED_SENTENCES = 4  # that a quotation may go on for
 
 
 class Kind(StrEnum):
@@ -96,12 +100,25 @@ def find(needle: str, text: str) -> list[int]:
 def sentences(text: str) -> list[str]:
     """Split a text into sentences; joined by a space they give the text with its white space normalised."""
     parts: list[str] = []
-    for piece in _SENTENCE_END.split(" ".join(text.split())):
-        if parts and _ABBREVIATION.search(parts[-1]):
+    plain = " ".join(text.split())
+    ends = [match.end() for match in _SENTENCE_END.finditer(plain)]
+    pieces = [piece for a, b in pairwise([0, *ends, len(plain)]) if (piece := plain[a:b].strip())]
+    for at, piece in enumerate(pieces):
+        if parts and (_ABBREVIATION.search(parts[-1]) or _closes(parts[-1], pieces[at : at + _QUOTED_SENTENCES])):
             parts[-1] += " " + piece
-        elif piece:
+        else:
             parts.append(piece)
     return parts
+
+
+def _open(text: str) -> bool:
+    """Whether a quotation or bracket that is opened in a text does not end in it."""
+    return text.count('"') % 2 == 1 or any(text.count(a) > text.count(b) for a, b in ("“”", "()", "[]"))
+
+
+def _closes(before: str, following: list[str]) -> bool:
+    """Whether the quotation or bracket that a text leaves open ends in the pieces that follow."""
+    return _open(before) and any(not _open(" ".join([before, *following[: n + 1]])) for n in range(len(following)))
 
 
 def words(text: str) -> list[str]:
@@ -110,9 +127,9 @@ def words(text: str) -> list[str]:
 
 
 def opens_dangling(sentence: str) -> bool:
-    """Whether a sentence opens with a word that points to the one before it."""
-    first = words(sentence)[:1]
-    return bool(first) and first[0] in _PRONOUNS
+    """Whether a sentence opens with words that point to the one before it."""
+    first = words(sentence)[:2]
+    return bool(first) and (first[0] in _PRONOUNS or tuple(first) in _POINTING)
 
 
 def _free(start: int, end: int, taken: list[Span]) -> bool:

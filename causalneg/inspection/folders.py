@@ -31,11 +31,11 @@ def open_parquet(workspace: Workspace, name: str) -> Iterator[pq.ParquetFile]:
     Raises:
         UserError: it is damaged.
     """
-    with workspace.fs.open(workspace.path(name), "rb") as file:
-        try:
-            yield pq.ParquetFile(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{workspace.path(name)} is damaged; run the stage that made it again.") from error
+    try:
+        with workspace.open_parquet(name) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{workspace.path(name)} is damaged; run the stage that made it again.") from error
 
 
 def read_columns(workspace: Workspace, folder: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

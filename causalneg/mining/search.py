@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from causalneg.config import Config, SearchSettings
 from causalneg.console import Meter, Reporter
@@ -148,8 +147,8 @@ class CandidateSearch:
         self.vectors: CorpusFeatures | None = None
 
     def _rows(self, name: str) -> int:
-        with self.workspace.fs.open(self.workspace.path(name), "rb") as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
+        with self.workspace.open_parquet(name) as file:
+            return int(file.metadata.num_rows)
 
     def run(self) -> list[str]:
         """Search for every query that has no candidates yet.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalneg.generation.text import Kind, find, fold, sentences, typed_spans
+from causalneg.generation.text import Kind, find, fold, opens_dangling, sentences, typed_spans
 
 APOLLO = (
     "Apollo 12 was the second mission to land astronauts on the Moon. During the ascent on 14 November 1969, lightning "
@@ -74,3 +74,28 @@ def test_finding_ignores_case_and_accents_and_wants_whole_words() -> None:
     assert find("crecy", "The Battle of Crécy") == [14]
     assert find("art", "The artist of art") == [14]
     assert find("", "anything") == []
+
+
+def test_a_quotation_is_not_torn_apart() -> None:
+    said = 'She commented: "I think of it. But there are few."'
+    assert sentences(f"{said} Then she left. (It was late. Nobody saw.) So it went.") == [
+        said,
+        "Then she left.",
+        "(It was late. Nobody saw.)",
+        "So it went.",
+    ]
+
+
+def test_the_mark_that_ends_a_quotation_is_kept() -> None:
+    text = 'He said "no." She went. It was "late."'
+    assert " ".join(sentences(text)) == text
+
+
+def test_a_quotation_that_never_ends_holds_nothing_together() -> None:
+    assert len(sentences('He said "no. She went home. It rained. They slept. All was well. It was late.')) == 6
+
+
+@pytest.mark.parametrize("sentence", ["He fled.", "The former was sold.", "The two never met again."])
+def test_a_sentence_may_point_to_the_one_before(sentence: str) -> None:
+    assert opens_dangling(sentence)
+    assert not opens_dangling("The road was long.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.ask import Asker
-from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, telling_spans
 from causalneg.generation.edit.operations import (
     Alternative,
     Edited,
@@ -22,7 +22,7 @@ from causalneg.generation.edit.requirements import NEED_ID, Constraint, constrai
 from causalneg.generation.engines import EngineError
 from causalneg.generation.prompts import fill, prompt
 from causalneg.generation.rows import Pair
-from causalneg.generation.text import Kind, common_words, sentences
+from causalneg.generation.text import Kind, common_words, find, sentences
 from causalneg.records import Analysis, Lineage, Negative, Requirement, ViolationType, content_id, full_text
 
 Encode = Callable[[Sequence[str], str], np.ndarray]  # texts and «query» or «passage» to vectors of length 1
@@ -159,11 +159,11 @@ class EditAuthor:
 
     def _harmless(self, pair: Pair, places: Sequence[int]) -> list[str]:
         """Return sentences of the references that may stand where the evidence stood."""
-        found = grafts(pair.positive, pair.references)
+        parts, title = sentences(pair.positive.text), pair.positive.title
+        telling = telling_spans([parts[at] for at in places], pair.query.text, title)
+        found = [g for g in grafts(pair.positive, pair.references) if not any(find(s, g.text) for s in telling)]
         if not found:
             return []
-        parts = sentences(pair.positive.text)
-        title = pair.positive.title
         query = self._encode([pair.query.text], "query")[0]
         evidence = self._encode([full_text(title, parts[at]) for at in places], "passage")
         options = self._encode([full_text(title, p.text) for p in found], "passage")

@@ -34,6 +34,14 @@ def evidence_of(logprobs: Sequence[float], cosines: Sequence[float]) -> list[int
     return sorted(chosen, key=lambda at: (-together[at], at))
 
 
+def telling_spans(evidence: Iterable[str], query: str, title: str) -> list[str]:
+    """Return the spans by which the answer could be told elsewhere: names of the query, and answers in the evidence."""
+    # A word that opens the query in upper case is hardly ever a name.
+    named = [s.text for s in typed_spans(query) if s.start or " " in s.text or s.text[0].isdigit()]
+    values = [value for part in evidence for value in answer_values(part, query, title)]
+    return [*(name for name in named if not find(name, title)), *values]
+
+
 def closed(parts: Sequence[str], chosen: Iterable[int], query: str, title: str) -> list[int]:
     """Add to the sentences that may hold the answer all that may repeat it, in the order of the text.
 
@@ -41,11 +49,8 @@ def closed(parts: Sequence[str], chosen: Iterable[int], query: str, title: str) 
     that can be the answer; and, since they would point to nothing, those that point back to the one before («He …»).
     """
     taken = set(chosen)
-    # A word that opens the query in upper case is hardly ever a name.
-    named = [s.text for s in typed_spans(query) if s.start or " " in s.text or s.text[0].isdigit()]
-    asked = [name for name in named if not find(name, title)]
-    values = [value for at in taken for value in answer_values(parts[at], query, title)]
-    taken |= {at for at, part in enumerate(parts) if any(find(text, part) for text in (*asked, *values))}
+    telling = telling_spans([parts[at] for at in taken], query, title)
+    taken |= {at for at, part in enumerate(parts) if any(find(span, part) for span in telling)}
     return with_followers(parts, taken)
 
 

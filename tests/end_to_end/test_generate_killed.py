@@ -1,0 +1,125 @@
+"""Killing what generates, for real: driver, worker, engine, and a pair that kills; nothing lost, nothing twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from causalneg.generation.drafts import Drafts
+from causalneg.generation.pairs import train_pairs
+from causalneg.records import Analysis, Failure, Negative, Outcome
+from causalneg.workspace import Workspace
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+QUERIES = "24"
+SMALL_BATCHES = ["--engine.batch-pairs", "2", "--engine.batches-in-flight", "2"]
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "causalneg.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+
+
+def drafts_of(workspace: Workspace) -> Drafts | None:
+    keys = [name.split("/")[1] for name in workspace.list_files(["drafts"], "pairs.json")]
+    return Drafts(workspace, keys[0]) if keys else None
+
+
+def finished(workspace: Workspace) -> dict[str, Outcome]:
+    """Return the outcomes of the pairs that are done, by pair id."""
+    drafts = drafts_of(workspace)
+    return {o.input_id: o for o in drafts.unfinished()[1]} if drafts else {}
+
+
+def wait_for(workspace: Workspace, driver: subprocess.Popen[bytes], count: int) -> None:
+    """Wait until so many pairs are done."""
+    deadline = time.monotonic() + 400
+    while len(finished(workspace)) < count:
+        assert driver.poll() is None, "generate ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def descendants(driver: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if wanted(" ".join(process.cmdline())):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=30)
+
+
+def check_whole(workspace: Workspace) -> None:
+    """Every pair has one outcome, every negative one pair, and all adds up."""
+    outcomes = list(workspace.read_rows("outcomes", Outcome))
+    assert Counter(o.input_id for o in outcomes) == Counter(p.id for p in train_pairs(workspace))
+    assert not [o for o in outcomes if o.status == "failed"]
+    negatives = list(workspace.read_rows("negatives", Negative))
+    assert len({n.id for n in negatives}) == len(negatives)
+    by_pair = Counter((n.query_id, n.positive_id) for n in negatives)
+    assert all(by_pair[o.query_id, o.positive_id] == o.accepted + o.rejected for o in outcomes)
+    assert list(workspace.read_rows("failures", Failure)) == []
+    assert len(list(workspace.read_rows("analyses", Analysis))) == len(outcomes)
+    assert workspace.require("generate").counts.rows_in == len(outcomes) == int(QUERIES)
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Workspace:
+    folder = str(tmp_path / "ws")
+    for command in (["import", "--max-train-queries", QUERIES], ["mine", "--search.depth", "20"]):
+        assert start(*command, "--workspace", folder).wait() == 0
+    return Workspace(folder)
+
+
+def test_a_killed_driver_goes_on_where_it_was(mined: Workspace) -> None:
+    generate = ["generate", "--workspace", mined.root, *SMALL_BATCHES]
+    driver = start(*generate)
+    wait_for(mined, driver, 1)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    wait_until_gone(children)
+    before = finished(mined)
+    assert 0 < len(before) < int(QUERIES)
+    assert mined.manifest("generate") is None
+    drafts = drafts_of(mined)
+    assert drafts is not None
+    kept = {n: Path(mined.path(n)).stat().st_mtime_ns for n in mined.list_files([drafts.folder], ".parquet")}
+
+    assert start(*generate).wait() == 0
+
+    check_whole(mined)
+    after = finished(mined)
+    assert all(after[pair_id] == row for pair_id, row in before.items()), "a finished pair was done again"
+    done = {b for b in drafts.batches() if set(drafts.read_outcomes(b)) <= set(before)}
+    again = [n for n, at in kept.items() if Path(n).stem in done and Path(mined.path(n)).stat().st_mtime_ns != at]
+    assert again == [], "a finished step was written again"
+
+
+def test_a_killed_engine_and_a_killed_worker_cost_the_run_nothing(mined: Workspace) -> None:
+    driver = start("generate", "--workspace", mined.root, *SMALL_BATCHES)
+    wait_for(mined, driver, 2)
+    (core, *_) = descendants(driver, lambda name: "EngineCore" in name)
+    core.send_signal(signal.SIGKILL)
+    wait_for(mined, driver, len(finished(mined)) + 2)
+    (worker,) = descendants(driver, lambda name: "MapWorker" in name)
+    worker.send_signal(signal.SIGKILL)
+    assert driver.wait() == 0
+    check_whole(mined)
