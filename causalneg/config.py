@@ -158,7 +158,10 @@ class GateSettings(Settings):
         0.34, ge=0, description="share of the dates, quantities and longer names of query and positive that may be left"
     )
     min_likelihood_margin: float = Field(
-        0.15, description="least drop of the query's mean log-probability per token against the positive"
+        0.2, description="least drop of the query's mean log-probability per token against the positive"
+    )
+    min_replaced_margin: float = Field(
+        0.35, description="the same where a detail was replaced: a reader may take the answer in spite of another date"
     )
     max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
     min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")

@@ -16,7 +16,7 @@ from causalneg.generation.judge import Method, judge_requirements, judgement_sco
 from causalneg.generation.rows import Pair, Step, Usage
 from causalneg.generation.scoring import encoder_scores, text_scores
 from causalneg.margins import relative_score
-from causalneg.records import Analysis, Failure, Negative
+from causalneg.records import Analysis, Failure, Negative, Operation
 
 Encode = Callable[[Sequence[str], str], np.ndarray]  # texts and «query» or «passage» to vectors of length 1
 Rescore = Callable[[str, Sequence[str]], list[float]]  # a query and texts to a cross-encoder's scores
@@ -117,6 +117,8 @@ class Author:
         for negative, judgements, query, vectors in zip(negatives, judged, told, encoded, strict=True):
             scores, notes = text_scores(negative, pair, analysis, self._style)
             scores |= judgement_scores(judgements, analysis, negative.requirement_id) | query | vectors
+            if query and negative.edit and negative.edit.operation is Operation.REPLACE:
+                scores["replaced_margin"] = query["likelihood_margin"]
             scored.append(negative.model_copy(update={"judgements": judgements, "scores": scores, "notes": notes}))
         return scored
 

@@ -38,6 +38,7 @@ GATES = {
     "target_met": "still meets the requirement that it should break",
     "others_met": "breaks another critical requirement, too",
     "likelihood": "makes the query about as likely as the positive does: it may still answer",
+    "replacement": "makes the query too likely for a passage with other details: a reader may take the answer",
     "fluency": "reads worse than the positive",
     "positive_aware": "scores too near the positive, or above it, under the base encoder",
     "cross_encoder": "scores too near the positive, or above it, under the cross-encoder",

@@ -58,6 +58,7 @@ GATES: tuple[Gate, ...] = (
     Gate("target_met", "target_met", high=lambda t: t.max_target_met),
     Gate("others_met", "others_met", low=lambda t: t.min_others_met),
     Gate("likelihood", "likelihood_margin", low=lambda t: t.min_likelihood_margin),
+    Gate("replacement", "replaced_margin", low=lambda t: t.min_replaced_margin),
     Gate("fluency", "fluency", low=lambda t: t.min_fluency),
     Gate("positive_aware", "relative_score", high=lambda t: t.max_relative_score),
     Gate("cross_encoder", "cross_relative_score", high=lambda t: t.max_cross_score),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, word_overlap
 from causalneg.generation.edit.operations import alternatives, drop, graft, replace_constraints
 from causalneg.generation.edit.requirements import constraints, groups, requirements, shared_details, subject
 from causalneg.generation.text import find, sentences
@@ -102,9 +102,23 @@ def test_a_graft_stands_where_the_evidence_stood() -> None:
 
 
 def test_the_evidence_is_what_llm_and_encoder_agree_on_or_both_choices() -> None:
-    assert evidence_of([-3.0, -1.0, -2.0], [0.1, 0.8, 0.2]) == [1]
-    assert sorted(evidence_of([-3.0, -1.0, -2.0], [0.1, 0.5, 0.8])) == [1, 2]
-    assert evidence_of([-1.0], [0.5]) == [0]
+    assert evidence_of([-3.0, -1.0, -2.0], [0.1, 0.8, 0.2], [0.0, 1.0, 0.0]) == [1]
+    assert sorted(evidence_of([-3.0, -1.0, -2.0], [0.1, 0.5, 0.8], [0.0, 1.0, 0.0])) == [1, 2]
+    assert sorted(evidence_of([-3.0, -1.0, -2.0], [0.1, 0.8, 0.2], [2.0, 1.0, 0.0])) == [0, 1]
+    assert evidence_of([-3.0, -1.0, -2.0], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]) == [1]  # no word tells anything
+    assert evidence_of([], [0.1, 0.8, 0.2], [0.0, 0.0, 3.0]) == [2, 1]
+    assert evidence_of([-1.0], [0.5], [0.0]) == [0]
+
+
+def test_words_that_few_sentences_have_tell_the_most() -> None:
+    parts = [
+        "A torch was carried through the city.",
+        "A banner hung above the city.",
+        "The banners burned in the city.",
+    ]
+    overlaps = word_overlap("What stood on the banners and the torches in the city?", parts)
+    assert overlaps[0] > overlaps[1] == overlaps[2] > 0
+    assert word_overlap("Why?", parts) == [0, 0, 0]
 
 
 LOWE = (

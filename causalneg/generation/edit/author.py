@@ -7,7 +7,7 @@ import numpy as np
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.ask import Asker
-from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, telling_spans
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, telling_spans, word_overlap
 from causalneg.generation.edit.operations import (
     Alternative,
     Edited,
@@ -94,11 +94,12 @@ class EditAuthor:
             return [0]
         titled = [full_text(pair.positive.title, s) for s in parts]
         cosines = await asyncio.to_thread(self._cosines, pair.query.text, titled)
+        overlaps = word_overlap(pair.query.text, parts)
         if not self._by_likelihood:
             chosen = await asker.choose("choose_evidence", parts, "evidence", query=pair.query.text)
-            return list(dict.fromkeys([chosen, int(np.argmax(cosines))]))
+            return list(dict.fromkeys([chosen, *evidence_of([], cosines, overlaps)]))
         logprobs = await asyncio.gather(*(asker.likelihood(query_segments(t, pair.query.text)) for t in titled))
-        return evidence_of([values[-1] for values in logprobs], cosines)
+        return evidence_of([values[-1] for values in logprobs], cosines, overlaps)
 
     def _cosines(self, query: str, texts: list[str]) -> list[float]:
         return (self._encode(texts, "passage") @ self._encode([query], "query")[0]).tolist()

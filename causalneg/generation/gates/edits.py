@@ -67,7 +67,12 @@ def answer_left(negative: Negative, pair: Pair) -> list[str]:
         return []
     removed = " ".join(change.removed for change in negative.edit.changes)
     values = answer_values(removed, pair.query.text, pair.positive.title)
-    return [value for value in values if find(value, negative.text)]
+    return [value for value in values if any(find(form, negative.text) for form in _numbers_of(value))]
+
+
+def _numbers_of(value: str) -> tuple[str, str]:
+    """Return a name as it is and in the other number, by its last letter: Dosimeter, Dosimeters."""
+    return value, value[:-1] if value.endswith("s") else value + "s"
 
 
 def details_left(negative: Negative, pair: Pair) -> float:
