@@ -17,7 +17,7 @@ from causalneg.generation.gates.style import form_defects
 from causalneg.generation.judge import Method, ask_yes_no
 from causalneg.generation.profiles import Profile
 from causalneg.generation.rows import Pair, Usage
-from causalneg.records import Analysis, Lineage, Negative, Passage, Query, Record, Requirement, ViolationType
+from causalneg.records import Analysis, Lineage, Negative, Passage, Query, Record, Requirement, ViolationType, full_text
 
 # A judge that is wrong more often than this says too little about a single requirement.
 _LEAST_JUDGED = 0.8
@@ -150,7 +150,7 @@ class _Check:
             asked = [r for r in row.requirements if (r.critical if number is None else r.id == number)]
             analysis = row.analysis(self._lineage).model_copy(update={"requirements": asked})
             try:
-                judgements = await ask_yes_no(f"{title}. {text}", row.query, analysis, self._asker)
+                judgements = await ask_yes_no(full_text(title, text), row.query, analysis, self._asker)
                 scores = [j.score for j in judgements]
             except EngineError:
                 scores = [0.0] * len(asked)  # no answer is no right answer: 0 counts as broken

@@ -321,7 +321,7 @@ def summary(report: GenerationReport) -> list[list[str]]:
         ["generated tokens per accepted negative", _number(tokens.generated_per_accepted)],
         ["all tokens per accepted negative", _number(tokens.total_per_accepted)],
         ["time", duration(report.seconds)],
-        ["generated tokens per second", _number(tokens.generated_per_second)],
+        ["tokens per second, read and written", _number(tokens.total_per_second)],
     ]
     overall = report.leakage.overall if report.leakage else None
     if overall:

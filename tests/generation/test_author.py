@@ -15,8 +15,9 @@ from causalneg.generation.batches import MOST_DEATHS, BatchWorker
 from causalneg.generation.drafts import STEPS, Drafts, Running
 from causalneg.generation.edit.author import EditAuthor
 from causalneg.generation.engines import Completion, EngineDeadError, EngineError, Likelihood
+from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.rows import Pair, Step
-from causalneg.records import Negative, Operation
+from causalneg.records import Negative, Operation, Outcome
 from causalneg.workspace import Workspace
 
 SETTINGS = GenerateSettings(engine=EngineSettings(max_attempts=2))
@@ -206,3 +207,20 @@ def test_a_batch_cut_off_before_its_outcomes_is_not_done(tmp_path: Path) -> None
     asyncio.run(worker_of(drafts, lambda: ScriptedEngine(first_option)).work("000000"))
     drafts.workspace.remove("drafts/key/outcomes/000000.parquet")
     assert drafts.unfinished() == (["000000"], [])
+
+
+def test_drafts_and_rows_may_lie_in_an_object_store() -> None:
+    workspace = Workspace("memory://generation")
+    drafts = Drafts(workspace, "key")
+    drafts.write_pairs(pairs(5), 2)
+
+    async def all_batches() -> None:
+        worker = worker_of(drafts, lambda: ScriptedEngine(first_option))
+        await asyncio.gather(*(worker.work(batch) for batch in drafts.batches()))
+
+    asyncio.run(all_batches())
+    rows = [o for batch, steps in decided(drafts, SETTINGS) for o in write_batch(workspace, drafts, batch, steps)]
+    assert [row.input_id for row in rows] == [p.id for p in pairs(5)]
+    assert list(workspace.read_rows("outcomes", Outcome)) == rows
+    assert len(list(workspace.read_rows("negatives", Negative))) == sum(row.accepted + row.rejected for row in rows)
+    workspace.remove("")
