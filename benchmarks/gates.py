@@ -63,7 +63,12 @@ class Known:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with the zips; the built-in pairs when unset")
-    parser.add_argument("--limit", type=int, default=360, help="queries of each data set, drawn by seed")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=360,
+        help="queries of squad-negatives, drawn by seed; of the other three times as many",
+    )
     parser.add_argument("--workspace", type=Path, help="folder for the log")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--quick", action="store_true", help="four built-in pairs")
@@ -257,26 +262,50 @@ def gate_rows(name: str, good: Sequence[Negative], naive: Sequence[Negative]) ->
     return rows
 
 
-def _measure(name: str, data: tuple[list[Known], list[str]], encoder: _Encoder, report: Reporter) -> list[Row]:
+def _measure(
+    name: str, data: tuple[list[Known], list[str]], encoder: _Encoder, report: Reporter, folder: Path
+) -> list[Row]:
     known, texts = data
     steps = asyncio.run(score(known, texts, encoder, report))
+    _keep(name, known, steps, folder)
     good = [n for row, step in zip(known, steps, strict=True) for n in step.negatives[: len(row.good)]]
     naive = [n for row, step in zip(known, steps, strict=True) for n in step.negatives[len(row.good) :]]
     rows = gate_rows(name, good, naive)
     return rows + (judge_rows(known, steps, encoder) if good else [])
 
 
+def _keep(name: str, known: Sequence[Known], steps: Sequence[Step], folder: Path) -> None:
+    """Write every text with its scores and verdict beside the log, to be read by a person."""
+    with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+        for row, step in zip(known, steps, strict=True):
+            for at, negative in enumerate(step.negatives):
+                gate, reason = rejection(negative, GateSettings()) or (None, None)
+                line = {
+                    "query": row.pair.query.text,
+                    "positive": row.pair.positive.full_text,
+                    "negative": negative.full_text,
+                    "kind": "counterfactual" if at < len(row.good) else "naive",
+                    "rejected_by": gate,
+                    "reason": reason,
+                    "scores": negative.scores,
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     """Measure and publish the table."""
     arguments = _arguments()
     folder = arguments.workspace or arguments.results
-    with own_terminal(Path(folder) / "logs" / "gates.log") as report:
+    logs = Path(folder) / "logs"
+    with own_terminal(logs / "gates.log") as report:
         encoder = _Encoder()
         if arguments.quick or not arguments.data:
-            rows = _measure("built-in", small(4), encoder, report)
+            rows = _measure("built-in", small(4), encoder, report, logs)
         else:
-            rows = _measure("squad-negatives", squad(arguments.data, arguments.limit), encoder, report)
-            rows += _measure("msmarco-llm-negatives", naive_only(arguments.data, arguments.limit), encoder, report)
+            rows = _measure("squad-negatives", squad(arguments.data, arguments.limit), encoder, report, logs)
+            rows += _measure(
+                "msmarco-llm-negatives", naive_only(arguments.data, 3 * arguments.limit), encoder, report, logs
+            )
         publish("gates", rows, report, arguments.results)
 
 

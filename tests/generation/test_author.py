@@ -1,7 +1,7 @@
 """Pairs through all steps: lineage and scores in every row, failures as rows, deaths charged to the pair that kills."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +224,51 @@ def test_drafts_and_rows_may_lie_in_an_object_store() -> None:
     assert list(workspace.read_rows("outcomes", Outcome)) == rows
     assert len(list(workspace.read_rows("negatives", Negative))) == sum(row.accepted + row.rejected for row in rows)
     workspace.remove("")
+
+
+def test_a_cross_encoder_scores_negatives_beside_the_positive() -> None:
+    async def run() -> Step:
+        engine, writer = ScriptedEngine(first_option), EditAuthor(encode, SETTINGS, LINEAGE, by_likelihood=True)
+        author = Author(
+            engine,
+            writer,
+            "likelihood",
+            encode,
+            style(),
+            SETTINGS,
+            likelihoods=True,
+            rescore=lambda _query, texts: [2.0 if text == PAIR.positive.full_text else 1.0 for text in texts],
+        )
+        step = None
+        for name in STEPS:
+            step = await author.step(name, PAIR, step)
+        assert step is not None
+        return step
+
+    negatives = asyncio.run(run()).negatives
+    assert negatives
+    assert {(n.scores["cross_score"], n.scores["cross_relative_score"]) for n in negatives} == {(1.0, 0.5)}
+
+
+def test_without_likelihoods_the_evidence_is_asked_for_and_no_likelihood_is_scored() -> None:
+    class Silent(ScriptedEngine):
+        async def likelihood(self, segments: Sequence[str]) -> Likelihood:
+            raise AssertionError("it tells none")
+
+    def answer(number: int, schema: dict[str, Any]) -> Completion:
+        if "meets" in schema["properties"]:
+            return Completion('{"meets":"no"}', "stop", 5, 0, 5)
+        return first_option(number, schema)
+
+    async def run() -> Step:
+        writer = EditAuthor(encode, SETTINGS, LINEAGE, by_likelihood=False)
+        author = Author(Silent(answer), writer, "yes_no", encode, style(), SETTINGS, likelihoods=False)
+        step = None
+        for name in STEPS:
+            step = await author.step(name, PAIR, step)
+        assert step is not None
+        return step
+
+    step = asyncio.run(run())
+    assert step.failure is None
+    assert all("likelihood_margin" not in n.scores and n.scores["target_met"] < 0 for n in step.negatives)
