@@ -133,6 +133,8 @@ class EngineSettings(Settings):
 
     @model_validator(mode="after")
     def _parallel_fits(self) -> "EngineSettings":
+        if self.url and self.replicas > 1:
+            raise ValueError("an endpoint takes replicas 1: its limits hold for one; max_num_seqs sends more at once")
         if self.tensor_parallel > 1 and self.gpus != self.tensor_parallel:
             raise ValueError(f"tensor_parallel {self.tensor_parallel} needs gpus set to the same number")
         return self

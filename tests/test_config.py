@@ -139,3 +139,15 @@ def test_the_configs_of_the_repository_are_valid(repository: Path) -> None:
     assert paths
     for path in paths:
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"generate.engine.tensor_parallel": 2}, "tensor_parallel 2 needs gpus"),
+        ({"generate.engine.url": "http://127.0.0.1:1/v1", "generate.engine.replicas": 2}, "replicas 1"),
+    ],
+)
+def test_engines_that_cannot_be_are_refused(flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load_config(flags=flags)
