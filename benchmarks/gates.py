@@ -42,7 +42,7 @@ _LINEAGE = Lineage(
     model="by hand", model_fingerprint="", prompt_version="", profile="generic", seed=0, temperature=0, max_tokens=0
 )
 _REFERENCES = 3
-_NEED = Requirement(id=1, facet=Facet.INFORMATION_NEED, content="It answers the query.", evidence="", critical=True)
+_BY_LLM = ("target_likely", "others_likely", "likelihood_margin", "fluency")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,11 @@ def naive_only(folder: Path, limit: int) -> tuple[list[Known], list[str]]:
         other = Passage(id="other", text=drawn[(number + 1) % len(drawn)]["positive"])
         pair = _pair(number, row["query"], Passage(id=str(number), text=row["positive"]), [other])
         naive = [_negative(pair, 0, row["counterfactual"], 1)]
-        known.append(Known(pair, _analysis(pair, row["query"], [_NEED]), [], naive))
+        # There is no analysis; what the positive says as a whole stands for the one requirement.
+        need = Requirement(
+            id=1, facet=Facet.OTHER, content="It answers the query.", evidence=row["positive"], critical=True
+        )
+        known.append(Known(pair, _analysis(pair, row["query"], [need]), [], naive))
     return known, [row["positive"] for row in rows]
 
 
@@ -243,7 +247,7 @@ def gate_rows(name: str, good: Sequence[Negative], naive: Sequence[Negative]) ->
     def alone(gate: Gate) -> Any:  # noqa: ANN401 - a predicate
         return lambda n: gate.reason(n, thresholds) is None
 
-    no_llm = [gate for gate in GATES if gate.score not in ("target_met", "others_met", "likelihood_margin", "fluency")]
+    no_llm = [gate for gate in GATES if gate.score not in _BY_LLM]
     asked: dict[str, Any] = {gate.name: alone(gate) for gate in GATES if any(gate.score in n.scores for n in naive)}
     asked["all that ask no LLM"] = lambda n: all(gate.reason(n, thresholds) is None for gate in no_llm)
     asked["all"] = lambda n: rejection(n, thresholds) is None

@@ -167,6 +167,10 @@ class GateSettings(Settings):
     )
     max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
     min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")
+    max_target_likely: float = Field(
+        0.5, description="the same two where requirements are judged by likelihood, in nats; what is uncertain passes"
+    )
+    min_others_likely: float = Field(-0.6, description="the lowest of the other critical requirements, by likelihood")
     min_fluency: float = Field(
         -0.8, description="least change of the text's mean log-probability per token against the positive"
     )

@@ -9,7 +9,7 @@ from rich.text import Text
 from causalneg import pipeline
 from causalneg.config import Config
 from causalneg.console import Reporter
-from causalneg.generation.difference import abridged, marked
+from causalneg.generation.reporting.difference import abridged, marked
 from causalneg.records import Negative, Passage, Qrel, Query
 from causalneg.runtime import ray_session
 from causalneg.serving.run import serving

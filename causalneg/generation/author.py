@@ -116,7 +116,8 @@ class Author:
         scored = []
         for negative, judgements, query, vectors in zip(negatives, judged, told, encoded, strict=True):
             scores, notes = text_scores(negative, pair, analysis, self._style)
-            scores |= judgement_scores(judgements, analysis, negative.requirement_id) | query | vectors
+            certain = self._method == "yes_no" or negative.edit is not None
+            scores |= judgement_scores(judgements, analysis, negative.requirement_id, certain) | query | vectors
             if query and negative.edit and negative.edit.operation is Operation.REPLACE:
                 scores["replaced_margin"] = query["likelihood_margin"]
             scored.append(negative.model_copy(update={"judgements": judgements, "scores": scores, "notes": notes}))

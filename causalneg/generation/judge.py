@@ -72,12 +72,23 @@ async def judge_requirements(
     ]
 
 
-def judgement_scores(judgements: Sequence[Judgement], analysis: Analysis, broken: int) -> dict[str, float]:
-    """Return the score of the broken requirement and the lowest of the other critical ones, where they were judged."""
+def judgement_scores(
+    judgements: Sequence[Judgement], analysis: Analysis, broken: int, certain: bool = True
+) -> dict[str, float]:
+    """Return the score of the broken requirement and the lowest of the other critical ones, where they were judged.
+
+    Args:
+        judgements: of one negative.
+        analysis: its requirements.
+        broken: the requirement that the negative was written to break.
+        certain: whether they come from an answer or from the edit itself. By likelihood they are less certain: under
+            names of their own, so that other thresholds decide on them.
+    """
+    kind = "met" if certain else "likely"
     critical = {r.id for r in analysis.requirements if r.critical}
     target = [j.score for j in judgements if j.requirement_id == broken]
     others = [j.score for j in judgements if j.requirement_id in critical and j.requirement_id != broken]
-    return ({"target_met": target[0]} if target else {}) | ({"others_met": min(others)} if others else {})
+    return ({f"target_{kind}": target[0]} if target else {}) | ({f"others_{kind}": min(others)} if others else {})
 
 
 async def query_scores(pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:

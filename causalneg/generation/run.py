@@ -19,9 +19,9 @@ from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, prepare
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import show_plan
-from causalneg.generation.report import ACCEPTED
+from causalneg.generation.reporting.report import ACCEPTED
+from causalneg.generation.reporting.summary import REPORT, Summary
 from causalneg.generation.stream import run_batches
-from causalneg.generation.summary import REPORT, Summary
 from causalneg.generation.worker import modes, read_capability, style_file
 from causalneg.models import ResolvedModel
 from causalneg.records import Outcome

@@ -67,6 +67,8 @@ def test_scores_of_the_broken_and_of_the_other_critical_requirements() -> None:
     assert judgement_scores(judgements, ANALYSIS, broken=2) == {"target_met": -1.0, "others_met": 2.0}
     assert judgement_scores(judgements[1:2], ANALYSIS, broken=2) == {"target_met": -1.0}
     assert judgement_scores([], ANALYSIS, broken=2) == {}
+    uncertain = judgement_scores(judgements, ANALYSIS, broken=2, certain=False)
+    assert uncertain == {"target_likely": -1.0, "others_likely": 2.0}
 
 
 def test_query_scores_compare_with_the_positive() -> None:

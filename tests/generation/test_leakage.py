@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from causalneg.generation.leakage import (
+from causalneg.generation.reporting.leakage import (
     FoldedRanks,
     Probe,
     SourcedText,
@@ -20,7 +20,7 @@ from causalneg.generation.leakage import (
     probe,
     reading,
 )
-from causalneg.generation.surface import feature_auc, feature_table, most_telling, surface_features
+from causalneg.generation.reporting.surface import feature_auc, feature_table, most_telling, surface_features
 from causalneg.records import Passage, Source
 
 DIMENSION = 32

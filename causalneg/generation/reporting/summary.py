@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.generation.capability import Capability
-from causalneg.generation.card import card
 from causalneg.generation.job import Job
-from causalneg.generation.leakage import LeakageReport, SourcedText, draw_mined, draw_queries, leakage
-from causalneg.generation.page import Example, page
-from causalneg.generation.report import GenerationReport, Tally, summary
+from causalneg.generation.reporting.card import card
+from causalneg.generation.reporting.leakage import LeakageReport, SourcedText, draw_mined, draw_queries, leakage
+from causalneg.generation.reporting.page import Example, page
+from causalneg.generation.reporting.report import GenerationReport, Tally, summary
 from causalneg.generation.rows import Step
 from causalneg.generation.worker import modes
 from causalneg.records import Mined, Negative, Outcome, Query, content_id, from_table

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from causalneg.generation.difference import abridged, marked, shortened
-from causalneg.generation.leakage import STRONG_AUC, LeakageReport, Probe
-from causalneg.generation.report import ACCEPTED, GenerationReport, Histogram, duration, summary
+from causalneg.generation.reporting.difference import abridged, marked, shortened
+from causalneg.generation.reporting.leakage import STRONG_AUC, LeakageReport, Probe
+from causalneg.generation.reporting.report import ACCEPTED, GenerationReport, Histogram, duration, summary
 from causalneg.records import Negative, Passage
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ GATES = {
     "answer_left": "still holds the answer, or part of it",
     "target_met": "still meets the requirement that it should break",
     "others_met": "breaks another critical requirement, too",
+    "target_likely": "makes the requirement that it should break too likely",
+    "others_likely": "makes another critical requirement too unlikely",
     "likelihood": "makes the query about as likely as the positive does: it may still answer",
     "replacement": "makes the query too likely for a passage with other details: a reader may take the answer",
     "fluency": "reads worse than the positive",
@@ -195,7 +197,9 @@ def page(report: GenerationReport, examples: Sequence[Example]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"plain": plain, "meaning": meaning, "judging": judging, "count": "{:,}".format}
     environment.filters |= {"abridged": abridged, "shortened": shortened}
-    template = environment.from_string(files("causalneg.generation").joinpath("report.html.j2").read_text("utf-8"))
+    template = environment.from_string(
+        files("causalneg.generation.reporting").joinpath("report.html.j2").read_text("utf-8")
+    )
     leakage = report.leakage
     shown = by_verdict(examples)
     return template.render(

@@ -9,8 +9,17 @@ from typing import Any
 import yaml
 
 from causalneg import __version__
-from causalneg.generation.page import Example, by_verdict, duration, judging, marked, meaning, plain, shortened
-from causalneg.generation.report import ACCEPTED, GenerationReport
+from causalneg.generation.reporting.page import (
+    Example,
+    by_verdict,
+    duration,
+    judging,
+    marked,
+    meaning,
+    plain,
+    shortened,
+)
+from causalneg.generation.reporting.report import ACCEPTED, GenerationReport
 
 # What each column of a negative holds.
 COLUMNS = {
@@ -103,7 +112,9 @@ def card(
         "shortened": lambda text: shortened(text, _CONTEXT),
         "count": "{:,}".format,
     }
-    template = environment.from_string(files("causalneg.generation").joinpath("card.md.j2").read_text("utf-8"))
+    template = environment.from_string(
+        files("causalneg.generation.reporting").joinpath("card.md.j2").read_text("utf-8")
+    )
     shown = by_verdict(examples)
     accepted = shown.pop(ACCEPTED, [])
     matter = yaml.safe_dump(

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
-from causalneg.generation.surface import Telling, feature_table, most_telling
+from causalneg.generation.reporting.surface import Telling, feature_table, most_telling
 from causalneg.records import Negative, Passage, content_id
 
 _FOLDS = 5

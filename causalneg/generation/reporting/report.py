@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from causalneg.generation.leakage import LeakageReport
+from causalneg.generation.reporting.leakage import LeakageReport
 from causalneg.margins import relative_score
 from causalneg.records import Facet, Failure, Mined, Negative, Outcome
 
