@@ -27,7 +27,7 @@ def shown(negative: Negative, positive: Passage) -> Text:
         if piece.kind == "removed":
             out.append(f"[-{piece.text.strip()}-]", "strike red")
         elif piece.kind == "inserted":
-            out.append(f"[+{piece.text.strip()}+] ", "bold green")
+            out.append(f"[+{piece.text.strip()}+]", "bold green").append(" " if piece.text[-1].isspace() else "")
         else:
             out.append(piece.text)
     return out

@@ -13,6 +13,7 @@ _NEAR_YEARS = 150
 # Nearer than this, a changed year may pass for another account of the same event.
 _OTHER_YEARS = 3
 _NEAR_FACTOR = 4
+_OTHER_FACTOR = 1.2  # nearer than this, a quantity may pass for another measurement of the same
 GAP = "____"
 
 
@@ -103,7 +104,8 @@ def _plausible(span: Span, option: str, known: str) -> bool:
         year = year_of(option)
         return not (year and find(year, known)) and _OTHER_YEARS <= _distance(span, option) <= _NEAR_YEARS
     if span.kind is Kind.QUANTITY:
-        return bool(number_of(span.text) and number_of(option)) and _distance(span, option) <= math.log(_NEAR_FACTOR)
+        known_numbers = bool(number_of(span.text) and number_of(option))
+        return known_numbers and math.log(_OTHER_FACTOR) <= _distance(span, option) <= math.log(_NEAR_FACTOR)
     return True
 
 
