@@ -14,6 +14,7 @@ accepted, its figure is what it spent in all: at least so much.
 import argparse
 import gc
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -34,6 +35,7 @@ from causalneg.console import Reporter, own_terminal
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Completion, Engine, Likelihood
+from causalneg.generation.engines.vllm import engine_environment
 from causalneg.generation.free.analysis import analysis_chat
 from causalneg.generation.free.rewrite import rewrite_chat
 from causalneg.generation.job import Job, prepare, start_engine
@@ -57,17 +59,18 @@ _CHOICE = 64  # tokens; what is asked for less is a choice
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: queries, rounds, and the longest answers in tokens."""
+    """How much is measured: queries of each part, rounds of the first, and the longest answers in tokens."""
 
     queries: int
+    free_queries: int
     peer_queries: int
     rounds: int
     analysis_tokens: int
     peer_tokens: int
 
 
-_FULL = Sizes(queries=64, peer_queries=12, rounds=2, analysis_tokens=256, peer_tokens=512)
-_QUICK = Sizes(queries=4, peer_queries=2, rounds=1, analysis_tokens=64, peer_tokens=64)
+_FULL = Sizes(queries=64, free_queries=32, peer_queries=12, rounds=1, analysis_tokens=128, peer_tokens=512)
+_QUICK = Sizes(queries=8, free_queries=8, peer_queries=2, rounds=1, analysis_tokens=64, peer_tokens=64)
 
 
 def _arguments() -> argparse.Namespace:
@@ -167,11 +170,12 @@ def run_pipeline(workspace: Workspace, flags: dict[str, Any], queries: int, repo
 
 def run_raw(asked: Sequence[dict[str, Any]]) -> float:
     """Give plain vLLM the same prompts and sampling in one call; return generated tokens per second."""
+    settings = load_config().generate.engine
+    os.environ.update(engine_environment(settings))  # the same for both sides
     from vllm import LLM, SamplingParams
     from vllm.config import StructuredOutputsConfig
     from vllm.sampling_params import StructuredOutputsParams
 
-    settings = load_config().generate.engine
     llm = LLM(
         model=str(resolve(_LLM).path),
         dtype="bfloat16",
@@ -208,10 +212,11 @@ def tokens_row(workspace: Workspace, sizes: Sizes, report: Reporter) -> tuple[Ro
         "generate.max_tokens": sizes.analysis_tokens,
         "generate.engine.max_attempts": 1,
         "generate.engine.batches_in_flight": 8,
+        "generate.engine.batch_pairs": 4,
     }
     ours, raw = [], []
     for _ in range(sizes.rounds):
-        measured = run_pipeline(workspace, flags, sizes.queries, report)
+        measured = run_pipeline(workspace, flags, sizes.free_queries, report)
         free = [row for row in measured.asked if row.get("max_tokens", 0) >= min(_CHOICE, sizes.analysis_tokens)]
         ours.append(sum(row["generated"] for row in free) / measured.seconds)
         raw.append(run_raw(free))
