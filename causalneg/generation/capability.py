@@ -123,6 +123,15 @@ def balanced_accuracy(met: Sequence[float], broken: Sequence[float]) -> float:
 
 
 class _Check:
+    """What is found out about a model, one question each.
+
+    Args:
+        engine: of the model.
+        settings: of the passages it writes.
+        profile: that it writes for.
+        lineage: of what it writes; nothing of it is kept.
+    """
+
     def __init__(self, engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> None:
         self._asker = Asker(engine, 1, "capability")
         self._writer = FreeAuthor(settings, profile, lineage)
@@ -147,20 +156,19 @@ class _Check:
         broken: list[float] = []
 
         async def ask(row: BuiltIn, title: str, text: str, number: int | None) -> None:
-            asked = [r for r in row.requirements if (r.critical if number is None else r.id == number)]
-            analysis = row.analysis(self._lineage).model_copy(update={"requirements": asked})
+            chosen = [r for r in row.requirements if (r.critical if number is None else r.id == number)]
+            analysis = row.analysis(self._lineage).model_copy(update={"requirements": chosen})
+            scores, wrong = (met, -1.0) if number is None else (broken, 1.0)
             try:
                 judgements = await ask_yes_no(full_text(title, text), row.query, analysis, self._asker)
-                scores = [j.score for j in judgements]
+                scores.extend(j.score for j in judgements)
             except EngineError:
-                scores = [0.0] * len(asked)  # no answer is no right answer: 0 counts as broken
-                scores = scores if number is None else [1.0]
-            (met if number is None else broken).extend(scores)
+                scores.extend(wrong for _ in chosen)  # no answer is a wrong one
 
         rows = self._rows[:_JUDGED_PAIRS]
-        asked = [ask(row, row.title, row.text, None) for row in rows]
-        asked += [ask(row, "", c.text, c.requirement) for row in rows for c in row.counterfactuals[:2]]
-        await asyncio.gather(*asked)
+        whole = (ask(row, row.title, row.text, None) for row in rows)
+        changed = (ask(row, "", c.text, c.requirement) for row in rows for c in row.counterfactuals[:2])
+        await asyncio.gather(*whole, *changed)
         return balanced_accuracy(met, broken)
 
     async def analysed(self) -> float:
