@@ -156,6 +156,11 @@ class GateSettings(Settings):
         0.95, gt=0, description="largest share of runs of words that a rewritten passage takes from one mined passage"
     )
     max_answer_left: float = Field(0.0, ge=0, description="spans of the removed evidence that may stand elsewhere")
+    max_candidates_left: float = Field(
+        0.0,
+        ge=0,
+        description="spans that may be the answer where a subject was described by figures and a sentence went",
+    )
     max_details_left: float = Field(
         0.34, ge=0, description="share of the dates, quantities and longer names of query and positive that may be left"
     )

@@ -55,6 +55,7 @@ GATES: tuple[Gate, ...] = (
     Gate("edits_answer", "edits_answer", low=_always(1)),
     Gate("details_left", "details_left", high=lambda t: t.max_details_left),
     Gate("answer_left", "answer_left", high=lambda t: t.max_answer_left),
+    Gate("candidates_left", "candidates_left", high=lambda t: t.max_candidates_left),
     Gate("target_met", "target_met", high=lambda t: t.max_target_met),
     Gate("others_met", "others_met", low=lambda t: t.min_others_met),
     Gate("target_likely", "target_likely", high=lambda t: t.max_target_likely),

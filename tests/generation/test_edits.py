@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, word_overlap
+from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, without_details, word_overlap
 from causalneg.generation.edit.operations import alternatives, drop, graft, replace_constraints
 from causalneg.generation.edit.requirements import constraints, groups, requirements, shared_details, subject
 from causalneg.generation.text import find, sentences
@@ -127,6 +127,12 @@ LOWE = (
     "The biography by Victor Lowe is the standard one. He had known the family. Some letters are lost. "
     "Lowe himself doubted that it could be written."
 )
+
+
+def test_without_its_details_a_query_is_what_it_asks_for() -> None:
+    query = "Who conducted the premiere at the Teatro Regio in Turin?"
+    assert without_details(query, ["Teatro Regio", "Turin"]) == "Who conducted the premiere at the in ?"
+    assert without_details(query, []) == query
 
 
 def test_sentences_that_repeat_the_answer_or_point_back_go_with_the_evidence() -> None:

@@ -79,6 +79,7 @@ def test_a_clean_replacement_has_no_defects() -> None:
         "details_left": 0,
         "answer_replaced": 0,
         "traces_left": 0,
+        "candidates_left": 0,
     }
 
 
@@ -138,6 +139,17 @@ def test_a_second_change_is_found() -> None:
 
 def test_replacing_the_answer_is_found() -> None:
     assert edit_scores(replaced("Prince of Wales", "Duke of York"), PAIR)["answer_replaced"] == 1
+
+
+def test_where_figures_describe_the_subject_any_span_of_the_kind_may_be_the_answer() -> None:
+    began = dropped("Work began in 1882.")
+    assert edit_scores(began, asking("Who opened the bridge begun in 1882?"))["candidates_left"] > 0
+    assert edit_scores(began, asking("Who opened the Forth Bridge begun in 1882?"))["candidates_left"] == 0  # named
+    assert edit_scores(began, asking("Who opened the bridge in Scotland?"))["candidates_left"] == 0  # no figures
+    assert (
+        edit_scores(dropped("Its span is 521 m."), asking("How long is the span begun in 1882?"))["candidates_left"]
+        == 0
+    )
 
 
 def test_a_sentence_that_points_to_a_removed_one_is_found() -> None:

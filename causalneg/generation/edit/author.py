@@ -7,7 +7,15 @@ import numpy as np
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.ask import Asker
-from causalneg.generation.edit.evidence import closed, evidence_of, grafts, harmless, telling_spans, word_overlap
+from causalneg.generation.edit.evidence import (
+    closed,
+    evidence_of,
+    grafts,
+    harmless,
+    telling_spans,
+    without_details,
+    word_overlap,
+)
 from causalneg.generation.edit.operations import (
     Alternative,
     Edited,
@@ -18,7 +26,14 @@ from causalneg.generation.edit.operations import (
     replace_constraints,
     sentence_gap,
 )
-from causalneg.generation.edit.requirements import NEED_ID, Constraint, constraints, groups, requirements
+from causalneg.generation.edit.requirements import (
+    NEED_ID,
+    Constraint,
+    constraints,
+    groups,
+    requirements,
+    shared_details,
+)
 from causalneg.generation.engines import EngineError
 from causalneg.generation.prompts import fill, prompt
 from causalneg.generation.rows import Pair
@@ -95,11 +110,23 @@ class EditAuthor:
         titled = [full_text(pair.positive.title, s) for s in parts]
         cosines = await asyncio.to_thread(self._cosines, pair.query.text, titled)
         overlaps = word_overlap(pair.query.text, parts)
+        asked = await asyncio.to_thread(self._asked_for, pair, parts, titled)
         if not self._by_likelihood:
             chosen = await asker.choose("choose_evidence", parts, "evidence", query=pair.query.text)
-            return list(dict.fromkeys([chosen, *evidence_of([], cosines, overlaps)]))
+            return list(dict.fromkeys([chosen, *evidence_of([], cosines, overlaps), *asked]))
         logprobs = await asyncio.gather(*(asker.likelihood(query_segments(t, pair.query.text)) for t in titled))
-        return evidence_of([values[-1] for values in logprobs], cosines, overlaps)
+        return list(dict.fromkeys([*evidence_of([values[-1] for values in logprobs], cosines, overlaps), *asked]))
+
+    def _asked_for(self, pair: Pair, parts: list[str], titled: list[str]) -> list[int]:
+        """Return the sentences nearest to what a query asks for, where it describes its subject by details.
+
+        All voters fall for the sentence with the details; what is asked for may be told in another.
+        """
+        details = shared_details(pair.query.text, pair.positive.text)
+        rest = without_details(pair.query.text, details)
+        if not details or not rest:
+            return []
+        return evidence_of([], self._cosines(rest, titled), word_overlap(rest, parts))
 
     def _cosines(self, query: str, texts: list[str]) -> list[float]:
         return (self._encode(texts, "passage") @ self._encode([query], "query")[0]).tolist()

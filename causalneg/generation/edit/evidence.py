@@ -47,6 +47,14 @@ def evidence_of(logprobs: Sequence[float], cosines: Sequence[float], overlaps: S
     return sorted(chosen or {0}, key=lambda at: (-np.atleast_1d(together)[at], at))
 
 
+def without_details(query: str, details: Iterable[str]) -> str:
+    """Return a query without the details by which it describes something: what is left is what it asks for."""
+    for detail in details:
+        for start in reversed(find(detail, query)):
+            query = query[:start] + query[start + len(detail) :]
+    return " ".join(query.split())
+
+
 def telling_spans(evidence: Iterable[str], query: str, title: str) -> list[str]:
     """Return the spans by which the answer could be told elsewhere: names of the query, and answers in the evidence."""
     # A word that opens the query in upper case is hardly ever a name.

@@ -75,6 +75,21 @@ def _numbers_of(value: str) -> tuple[str, str]:
     return value, value[:-1] if value.endswith("s") else value + "s"
 
 
+def candidates_left(negative: Negative, pair: Pair) -> float:
+    """Count the spans that may be the answer in what a removed sentence left of a passage that is described by figures.
+
+    Where a query tells its subject by a date or quantity, and does not name it, any span of the kind that is asked for
+    may be the answer: the sentence with the figure says little about which. 0 elsewhere.
+    """
+    if negative.edit is None or negative.edit.operation is Operation.REPLACE:
+        return 0.0
+    query, main = pair.query.text, subject(pair.positive.title)
+    figures = [d for d in shared_details(query, pair.positive.full_text) if any(c.isdigit() for c in d)]
+    if not figures or (main and find(main, query)):
+        return 0.0
+    return float(len(_candidate_answers(negative.text, pair)))
+
+
 def details_left(negative: Negative, pair: Pair) -> float:
     """Return the share of the telling details common to query and positive that the negative still has.
 
@@ -154,4 +169,5 @@ def edit_scores(negative: Negative, pair: Pair) -> dict[str, float]:
         "details_left": details_left(negative, pair),
         "answer_replaced": answer_is_replaced(negative, pair),
         "traces_left": traces_left(negative, pair),
+        "candidates_left": candidates_left(negative, pair),
     }

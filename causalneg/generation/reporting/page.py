@@ -35,6 +35,7 @@ GATES = {
     "edits_answer": "leaves the statement of the answer as it was",
     "details_left": "keeps too many of the details by which the positive meets the query",
     "answer_left": "still holds the answer, or part of it",
+    "candidates_left": "a sentence went, but what is left may still hold the answer",
     "target_met": "still meets the requirement that it should break",
     "others_met": "breaks another critical requirement, too",
     "target_likely": "makes the requirement that it should break too likely",
