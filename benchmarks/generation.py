@@ -69,7 +69,7 @@ class Sizes:
     peer_tokens: int
 
 
-_FULL = Sizes(queries=64, free_queries=32, peer_queries=12, rounds=1, analysis_tokens=128, peer_tokens=512)
+_FULL = Sizes(queries=32, free_queries=16, peer_queries=8, rounds=1, analysis_tokens=128, peer_tokens=512)
 _QUICK = Sizes(queries=8, free_queries=8, peer_queries=2, rounds=1, analysis_tokens=64, peer_tokens=64)
 
 
