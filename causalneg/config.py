@@ -177,7 +177,7 @@ class GateSettings(Settings):
     )
     min_others_likely: float = Field(-0.6, description="the lowest of the other critical requirements, by likelihood")
     min_fluency: float = Field(
-        -0.8, description="least change of the text's mean log-probability per token against the positive"
+        -1.0, description="least change of the text's mean log-probability per token against the positive"
     )
     max_relative_score: float = Field(
         1.02,
