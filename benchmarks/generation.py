@@ -191,7 +191,6 @@ def run_raw(asked: Sequence[dict[str, Any]]) -> float:
         SamplingParams(
             max_tokens=row["max_tokens"],
             temperature=row["temperature"],
-            seed=row["seed"],
             structured_outputs=StructuredOutputsParams(json=row["schema"]),
         )
         for row in asked

@@ -46,7 +46,8 @@ class VllmEngine:
         from vllm import AsyncEngineArgs, AsyncLLMEngine
         from vllm.config import StructuredOutputsConfig
 
-        if settings.gpus:
+        on_cpu = not settings.gpus
+        if not on_cpu:
             sizes: dict[str, Any] = {
                 "gpu_memory_utilization": settings.gpu_memory,
                 "tensor_parallel_size": settings.tensor_parallel,
@@ -74,6 +75,8 @@ class VllmEngine:
         self._tokenizer = self._engine.get_tokenizer()
         self._max_len = settings.max_model_len
         self._timeout = settings.timeout_seconds
+        # On a CPU, vLLM 0.32 dies of a seeded request whose prompt it takes in parts: its generators have no offset there.
+        self._seeded = not on_cpu
         self._requests = itertools.count()
 
     async def _last(self, prompt: list[int], sampling: Any) -> Any:  # noqa: ANN401 - vLLM's own types
@@ -116,7 +119,7 @@ class VllmEngine:
         sampling = SamplingParams(
             max_tokens=max(1, min(max_tokens, self._max_len - len(prompt))),
             temperature=temperature,
-            seed=seed,
+            seed=seed if self._seeded else None,
             logprobs=min(top_probabilities, _MAX_LOGPROBS) or None,
             structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         )
