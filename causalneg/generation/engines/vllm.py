@@ -75,7 +75,7 @@ class VllmEngine:
         self._tokenizer = self._engine.get_tokenizer()
         self._max_len = settings.max_model_len
         self._timeout = settings.timeout_seconds
-        # On a CPU, vLLM 0.32 dies of a seeded request whose prompt it takes in parts: its generators have no offset there.
+        # On a CPU, vLLM 0.32 dies of a seeded request whose prompt it takes in parts: a generator has no offset there.
         self._seeded = not on_cpu
         self._requests = itertools.count()
 
