@@ -1,7 +1,8 @@
 """Takes batches of pairs through all steps: each finished step is kept, and the pair that kills the engine is found."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.author import Author
@@ -54,21 +55,26 @@ class _Turns:
         self._inside = self._waiting = 0
         self._alone = False
 
-    async def enter(self, alone: bool) -> None:
+    @asynccontextmanager
+    async def turn(self, alone: bool) -> AsyncIterator[None]:
+        """Wait until there is a turn, and have it."""
         async with self._changed:
             self._waiting += alone
-            await self._changed.wait_for(
-                lambda: not self._alone and (self._inside == 0 if alone else self._waiting == 0)
-            )
-            self._waiting -= alone
+            try:
+                await self._changed.wait_for(
+                    lambda: not self._alone and (self._inside == 0 if alone else self._waiting == 0)
+                )
+            finally:
+                self._waiting -= alone
             self._inside += 1
             self._alone = alone
-
-    async def leave(self) -> None:
-        async with self._changed:
-            self._inside -= 1
-            self._alone = False
-            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._inside -= 1
+                self._alone = False
+                self._changed.notify_all()
 
 
 class BatchWorker:
@@ -146,24 +152,26 @@ class BatchWorker:
         if alone and deaths >= MOST_DEATHS:
             self._keep(STEPS[-1], batch, [killed(group[0], deaths)])
             return running
-        author = await self._engine()
-        await self._turns.enter(alone)
-        try:
+        async with self._turns.turn(alone):
+            author = await self._engine()  # only now: while this batch waited, another may have killed the last one
             running = running.model_copy(update={"now": [p.id for p in group]})
             self._drafts.write_running(batch, running)
-            for number, step in enumerate(STEPS):
-                before = self._drafts.read_step(STEPS[number - 1], batch) if number else {}
-                known = self._drafts.read_step(step, batch)
-                todo = [p for p in group if p.id not in known]
-                if todo:
-                    made = await asyncio.gather(*(author.step(step, p, before.get(p.id)) for p in todo))
-                    self._keep(step, batch, made)
+            try:
+                for before, step in zip((None, *STEPS), STEPS, strict=False):
+                    await self._step(author, batch, group, step, before)
+            except EngineDeadError:
+                await self._bury(author)
+                return running.after_death()
             return running.model_copy(update={"now": []})
-        except EngineDeadError:
-            await self._bury(author)
-            return running.after_death()
-        finally:
-            await self._turns.leave()
+
+    async def _step(self, author: Author, batch: str, group: list[Pair], step: str, before: str | None) -> None:
+        """Do a step for those of some pairs for which it isn't done, and keep it."""
+        known = self._drafts.read_step(step, batch)
+        made_before = self._drafts.read_step(before, batch) if before else {}
+        todo = [p for p in group if p.id not in known]
+        if todo:
+            made = await asyncio.gather(*(author.step(step, p, made_before.get(p.id)) for p in todo))
+            self._keep(step, batch, made)
 
     def _keep(self, step: str, batch: str, made: Sequence[Step]) -> None:
         rows = self._drafts.read_step(step, batch) | {row.pair_id: row for row in made}

@@ -182,6 +182,28 @@ def test_a_pair_that_kills_the_engine_three_times_is_set_aside_and_no_other(tmp_
     assert Mortal.deaths == MOST_DEATHS
 
 
+def test_a_death_is_not_charged_to_those_that_wait_for_their_turn(tmp_path: Path) -> None:
+    """While suspects wait to work alone, another may kill the engine that they would have worked with."""
+    most: dict[str, int] = {}
+
+    class Watched(Drafts):
+        def write_running(self, batch: str, running: Running) -> None:
+            most.update({pair: max(count, most.get(pair, 0)) for pair, count in running.deaths.items()})
+            super().write_running(batch, running)
+
+    rows = pairs(12)
+    rows[0] = rows[0].model_copy(update={"query": rows[0].query.model_copy(update={"text": "Who is the POISON?"})})
+    drafts = Watched(Workspace(str(tmp_path)), "key")
+    drafts.write_pairs(rows, 1)
+
+    async def all_batches() -> None:
+        worker = worker_of(drafts, lambda: Mortal("POISON"))
+        await asyncio.gather(*(worker.work(batch) for batch in drafts.batches()))
+
+    asyncio.run(all_batches())
+    assert most == {p.id: MOST_DEATHS - 1 if p is rows[0] else 1 for p in rows}  # the last death ends its work
+
+
 def test_a_worker_that_died_leaves_its_pairs_to_be_worked_on_alone(tmp_path: Path) -> None:
     drafts = drafts_with(tmp_path, 4)
     ids = [p.id for p in drafts.pairs("000000")]
