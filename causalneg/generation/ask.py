@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from causalneg.generation.engines import Completion, Engine, EngineError
@@ -83,32 +83,41 @@ class Asker:
         Raises:
             EngineError: no attempt gave an answer; with the kind of the last.
         """
+        budget = max_tokens
+
+        async def attempt(number: int) -> Answer:
+            nonlocal budget
+            seed = int(content_id(self._key, what, number)[:8], 16)
+            heat = temperature if not number else max(temperature, 0.7)
+            done = await self._engine.complete(chat(seed), schema, budget, heat, seed, top_probabilities)
+            self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
+            if done.finish_reason == "length":
+                budget *= 2
+                raise AnswerError("length", f"the answer was cut: …{done.text[-60:]!r}")
+            if done.finish_reason != "stop":
+                raise AnswerError("refusal", f"the answer ended with {done.finish_reason!r}")
+            return parse(done, seed)
+
+        return await self._repeat(attempt)
+
+    async def _repeat(self, attempt: Callable[[int], Awaitable[Answer]]) -> Answer:
+        """Make attempts, numbered from 0, until one gives an answer.
+
+        An answer that does not serve is asked for again. A request that failed is made again where that may help and
+        the engine has not done so by itself.
+        """
         failed = EngineError("bad_response", "no attempt was made", retryable=True)
-        for attempt in range(self._attempts):
-            self.attempts = max(self.attempts, attempt + 1)
-            seed = int(content_id(self._key, what, attempt)[:8], 16)
-            heat = temperature if not attempt else max(temperature, 0.7)
+        for number in range(self._attempts):
+            self.attempts = max(self.attempts, number + 1)
             try:
-                done = await self._engine.complete(chat(seed), schema, max_tokens, heat, seed, top_probabilities)
-                self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
-                if done.finish_reason == "length":
-                    max_tokens *= 2
-                    raise EngineError("length", f"the answer was cut: …{done.text[-60:]!r}", retryable=True)
-                if done.finish_reason != "stop":
-                    raise EngineError("refusal", f"the answer ended with {done.finish_reason!r}", retryable=True)
-                return parse(done, seed)
+                return await attempt(number)
             except AnswerError as error:
                 failed = EngineError(error.kind, str(error), retryable=True)
             except EngineError as error:
                 failed = error
-                if not self._again(error):
+                if self._engine.repeats or not error.retryable:
                     break
         raise failed
-
-    def _again(self, error: EngineError) -> bool:
-        """Whether another attempt may do better; an engine that repeats by itself has already tried."""
-        own = error.kind in ("length", "refusal")  # found in the answer, here
-        return error.retryable and (own or not self._engine.repeats)
 
     async def choose(self, name: str, options: Sequence[str], what: str, **values: str) -> int:
         """Let the LLM choose among options and return the position of its choice.
@@ -138,15 +147,10 @@ class Asker:
 
     async def likelihood(self, segments: Sequence[str]) -> list[float]:
         """Return the mean log-probability of each segment of a text after those before it."""
-        failed = EngineError("bad_response", "no attempt was made", retryable=True)
-        for attempt in range(self._attempts):
-            self.attempts = max(self.attempts, attempt + 1)
-            try:
-                done = await self._engine.likelihood(segments)
-                self._count(done.prompt_tokens, done.cached_tokens)
-                return done.mean_logprobs
-            except EngineError as error:
-                failed = error
-                if not self._again(error):
-                    break
-        raise failed
+
+        async def attempt(_number: int) -> list[float]:
+            done = await self._engine.likelihood(segments)
+            self._count(done.prompt_tokens, done.cached_tokens)
+            return done.mean_logprobs
+
+        return await self._repeat(attempt)

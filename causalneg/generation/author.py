@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from causalneg.config import GenerateSettings
 from causalneg.errors import UserError
 from causalneg.generation.ask import Asker
 from causalneg.generation.drafts import STEPS
+from causalneg.generation.edit.author import Encode
 from causalneg.generation.engines import Engine, EngineDeadError, EngineError
 from causalneg.generation.gates.style import CorpusStyle
 from causalneg.generation.judge import Method, judge_requirements, judgement_scores, query_scores
@@ -18,7 +17,6 @@ from causalneg.generation.scoring import encoder_scores, text_scores
 from causalneg.margins import relative_score
 from causalneg.records import Analysis, Failure, Negative, Operation
 
-Encode = Callable[[Sequence[str], str], np.ndarray]  # texts and «query» or «passage» to vectors of length 1
 Rescore = Callable[[str, Sequence[str]], list[float]]  # a query and texts to a cross-encoder's scores
 
 

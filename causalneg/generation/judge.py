@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from causalneg.generation.ask import Asker
-from causalneg.generation.edit.author import query_segments
 from causalneg.generation.free.judge import judge_chat, judge_schema, meets_log_odds
 from causalneg.generation.gates.requirements import judge_edit
-from causalneg.generation.prompts import fill, prompt
+from causalneg.generation.prompts import fill, prompt, query_segments
 from causalneg.generation.rows import Pair
 from causalneg.records import Analysis, Judgement, Negative
 

@@ -97,6 +97,13 @@ def find(needle: str, text: str) -> list[int]:
     return [m.start() for m in re.finditer(rf"(?<!\w){re.escape(fold(needle))}(?!\w)", fold(text))]
 
 
+def replace(text: str, old: str, new: str) -> str:
+    """Put `new` in the place of `old` wherever `find` finds it."""
+    for start in reversed(find(old, text)):
+        text = text[:start] + new + text[start + len(old) :]
+    return text
+
+
 def sentences(text: str) -> list[str]:
     """Split a text into sentences; joined by a space they give the text with its white space normalised."""
     parts: list[str] = []

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from causalneg.embedding import encode, load_encoder
-from causalneg.generation.author import Author, Encode, Rescore, Writer
+from causalneg.generation.author import Author, Rescore, Writer
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.capability import Capability, Mode, check
 from causalneg.generation.drafts import Drafts
-from causalneg.generation.edit.author import EditAuthor
+from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines import Engine
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.style import CorpusStyle

@@ -35,7 +35,7 @@ from causalneg.generation.edit.requirements import (
     shared_details,
 )
 from causalneg.generation.engines import EngineError
-from causalneg.generation.prompts import fill, prompt
+from causalneg.generation.prompts import query_segments
 from causalneg.generation.rows import Pair
 from causalneg.generation.text import Kind, common_words, find, sentences
 from causalneg.records import Analysis, Lineage, Negative, Requirement, ViolationType, content_id, full_text
@@ -48,12 +48,6 @@ _REPLACEMENTS = 3  # negatives made by replacing
 _LOOKED_AT = 30  # names looked at for one to replace
 # Least cosine of two names: below it a person gives way to a place, or a song to a town.
 _ALIKE = 0.42
-
-
-def query_segments(passage: str, query: str) -> list[str]:
-    """Return the text whose last segment is the query after the passage."""
-    before, after = prompt("query_likelihood").split("{query}")
-    return [fill(before, passage=passage).rstrip(" "), f" {query}{after}"]
 
 
 class EditAuthor:
@@ -75,6 +69,7 @@ class EditAuthor:
         query, positive = pair.query.text, pair.positive
         parts = sentences(positive.text)
         evidence = [parts[at] for at in await self._evidence(pair, parts, asker)]
+        shared, _ = await asyncio.to_thread(self._shared, pair)
         return Analysis(
             id=content_id("analysis", pair.id, self._lineage.model_dump()),
             query_id=pair.query.id,
@@ -82,7 +77,7 @@ class EditAuthor:
             core_need=query,
             how_positive_answers="\n".join(evidence),
             answer_boundary="A passage answers only if it meets every critical requirement.",
-            requirements=requirements(query, positive, evidence[0], self._shared(pair)[0]),
+            requirements=requirements(query, positive, evidence[0], shared),
             lineage=self._lineage,
         )
 
@@ -92,13 +87,12 @@ class EditAuthor:
         evidence = analysis.how_positive_answers.split("\n")
         chosen = [at for at, s in enumerate(parts) if s in evidence]
         places = closed(parts, chosen, pair.query.text, pair.positive.title)
-        dropped, grafted, replaced = await asyncio.gather(
-            self._drop(pair, places), self._graft(pair, places, asker), self._replace(pair, asker)
-        )
+        dropped = drop(pair.positive, places)
+        grafted, replaced = await asyncio.gather(self._graft(pair, places, asker), self._replace(pair, analysis, asker))
         edits = [
             *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[:1]),
             *replaced,
-            *((NEED_ID, ViolationType.INTENT_DRIFT, edited) for edited in dropped),
+            *([(NEED_ID, ViolationType.INTENT_DRIFT, dropped)] if dropped else []),
             *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[1:]),
         ][: self._settings.candidates]
         by_id = {r.id: r for r in analysis.requirements}
@@ -153,24 +147,20 @@ class EditAuthor:
         order = sorted(range(len(options)), key=lambda at: -cosines[at])
         return [options[at] for at in order if cosines[at] >= _ALIKE]
 
-    async def _replace(self, pair: Pair, asker: Asker) -> list[tuple[int, ViolationType, Edited]]:
-        shared, options = self._shared(pair)
+    async def _replace(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[tuple[int, ViolationType, Edited]]:
+        shared, options = await asyncio.to_thread(self._shared, pair)
         used = list(dict.fromkeys(constraint for group in shared for constraint in group))
         picked = await asyncio.gather(*(self._pick(pair, c, options[c], asker) for c in used))
         alternative = dict(zip(used, picked, strict=True))
-        kinds = [r.violations[0].type for r in requirements(pair.query.text, pair.positive, "", shared) if r.critical]
+        kinds = {r.id: r.violations[0].type for r in analysis.requirements if r.critical}
         return [
-            (number, kind, replace_constraints(pair.positive, [(c, alternative[c]) for c in group]))
-            for number, (group, kind) in enumerate(zip(shared, kinds[NEED_ID:], strict=True), NEED_ID + 1)
+            (number, kinds[number], replace_constraints(pair.positive, [(c, alternative[c]) for c in group]))
+            for number, group in enumerate(shared, NEED_ID + 1)
         ]
 
     async def _pick(self, pair: Pair, constraint: Constraint, options: list[Alternative], asker: Asker) -> Alternative:
         context, texts = gap(pair.positive, constraint), [option.text for option in options]
         return options[await asker.choose("choose_replacement", texts, constraint.span.text, context=context)]
-
-    async def _drop(self, pair: Pair, places: Sequence[int]) -> list[Edited]:
-        edited = drop(pair.positive, places)
-        return [edited] if edited else []
 
     async def _graft(self, pair: Pair, places: Sequence[int], asker: Asker) -> list[Edited]:
         options = await asyncio.to_thread(self._harmless, pair, places)

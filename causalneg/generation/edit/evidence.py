@@ -8,7 +8,7 @@ import numpy as np
 from causalneg.generation.edit.requirements import subject
 from causalneg.generation.gates.edits import answer_values
 from causalneg.generation.gates.spans import FUNCTION_WORDS
-from causalneg.generation.text import find, fold, opens_dangling, sentences, typed_spans, words
+from causalneg.generation.text import find, fold, opens_dangling, replace, sentences, typed_spans, words
 from causalneg.records import Passage
 
 _STEM, _SHORTEST = 5, 4  # letters by which a word is known again; of a telling word
@@ -50,8 +50,7 @@ def evidence_of(logprobs: Sequence[float], cosines: Sequence[float], overlaps: S
 def without_details(query: str, details: Iterable[str]) -> str:
     """Return a query without the details by which it describes something: what is left is what it asks for."""
     for detail in details:
-        for start in reversed(find(detail, query)):
-            query = query[:start] + query[start + len(detail) :]
+        query = replace(query, detail, "")
     return " ".join(query.split())
 
 

@@ -5,7 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from causalneg.generation.edit.requirements import Constraint, subject
-from causalneg.generation.text import Kind, Span, find, fold, is_proper, number_of, sentences, typed_spans, year_of
+from causalneg.generation.text import (
+    Kind,
+    Span,
+    find,
+    fold,
+    is_proper,
+    number_of,
+    replace,
+    sentences,
+    typed_spans,
+    year_of,
+)
 from causalneg.records import Change, Edit, Operation, Passage
 
 # A replacement of another order would be seen through at once, by a reader and by an encoder.
@@ -109,12 +120,6 @@ def _plausible(span: Span, option: str, known: str) -> bool:
     return True
 
 
-def _replace(text: str, old: str, new: str) -> str:
-    for start in reversed(find(old, text)):
-        text = text[:start] + new + text[start + len(old) :]
-    return text
-
-
 def _replacements(constraint: Constraint, alternative: Alternative) -> list[tuple[str, str]]:
     """List what changes together with a constraint: the year of a date, the last name of a subject."""
     old, new = constraint.span.text, alternative.text
@@ -136,9 +141,9 @@ def replace_constraints(positive: Passage, chosen: Iterable[tuple[Constraint, Al
         if constraint.is_subject:
             title = alternative.title
         for old, new in _replacements(constraint, alternative):
-            text = _replace(text, old, new)
+            text = replace(text, old, new)
             if not constraint.is_subject:
-                title = _replace(title, old, new)
+                title = replace(title, old, new)
         changes.append(Change(removed=constraint.span.text, inserted=alternative.text))
     return Edited(title, text, Edit(operation=Operation.REPLACE, changes=changes))
 

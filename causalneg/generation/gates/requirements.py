@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from causalneg.generation.gates.edits import traces_left
 from causalneg.generation.rows import Pair
-from causalneg.generation.text import find, fold
+from causalneg.generation.text import find, fold, replace
 from causalneg.records import Analysis, Change, Edit, Judgement, Negative, Operation, Requirement
 
 MET, BROKEN = 1.0, -1.0
@@ -17,8 +17,7 @@ def _plain(text: str) -> str:
 def _after(evidence: str, changes: Iterable[Change]) -> str:
     """Return the evidence as the replacements leave it."""
     for change in changes:
-        for start in reversed(find(change.removed, evidence)):
-            evidence = evidence[:start] + change.inserted + evidence[start + len(change.removed) :]
+        evidence = replace(evidence, change.removed, change.inserted)
     return evidence
 
 

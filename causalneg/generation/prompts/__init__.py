@@ -43,3 +43,9 @@ def fill(template: str, **values: str) -> str:
         at = present[name]
         out, rest = out + rest[:at] + values[name], rest[at + len(name) + 2 :]
     return out
+
+
+def query_segments(passage: str, query: str) -> list[str]:
+    """Return the text whose last segment is the query after the passage."""
+    before, after = prompt("query_likelihood").split("{query}")
+    return [fill(before, passage=passage).rstrip(" "), f" {query}{after}"]
