@@ -19,21 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.common import RESULTS, Row, publish
 from causalneg.config import EngineSettings, GateSettings, GenerateSettings
 from causalneg.console import Reporter, own_terminal
-from causalneg.embedding import encode, load_encoder
 from causalneg.generation.author import Author
 from causalneg.generation.capability import built_in
 from causalneg.generation.drafts import STEPS
-from causalneg.generation.edit.author import EditAuthor
+from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines.vllm import VllmEngine
 from causalneg.generation.gates.style import corpus_style
 from causalneg.generation.rows import Pair, Step
 from causalneg.generation.select import GATES, Gate, rejection
 from causalneg.generation.text import sentences
+from causalneg.generation.worker import base_encoder
 from causalneg.models import resolve
 from causalneg.records import Analysis, Facet, Lineage, Negative, Passage, Query, Requirement, ViolationType
 
@@ -175,15 +173,7 @@ def small(limit: int) -> tuple[list[Known], list[str]]:
     return known, [row.text for row in rows]
 
 
-class _Encoder:
-    def __init__(self) -> None:
-        self._model = load_encoder(resolve("embedded:minilm-l6"), threads=1)
-
-    def __call__(self, texts: Sequence[str], kind: str) -> np.ndarray:
-        return encode(self._model, texts, "query" if kind == "query" else "passage")
-
-
-async def score(known: Sequence[Known], texts: Sequence[str], encoder: _Encoder, report: Reporter) -> list[Step]:
+async def score(known: Sequence[Known], texts: Sequence[str], encoder: Encode, report: Reporter) -> list[Step]:
     """Score all negatives with the embedded LLM and the encoder, as generation does."""
     settings = GenerateSettings()
     engine = VllmEngine(resolve("embedded:smollm2-135m").path, EngineSettings())
@@ -216,13 +206,13 @@ def auc(broken: Sequence[float], kept: Sequence[float]) -> float:
     return float((ranks[: len(kept)].sum() - len(kept) * (len(kept) + 1) / 2) / (len(kept) * len(broken)))
 
 
-def by_encoder(passage: str, analysis: Analysis, encoder: _Encoder) -> list[float]:
+def by_encoder(passage: str, analysis: Analysis, encoder: Encode) -> list[float]:
     """Return how near each requirement's content comes to a sentence of a passage."""
     parts = encoder(sentences(passage), "passage")
     return [float((parts @ vector).max()) for vector in encoder([r.content for r in analysis.requirements], "passage")]
 
 
-def judge_rows(known: Sequence[Known], steps: Sequence[Step], encoder: _Encoder) -> list[Row]:
+def judge_rows(known: Sequence[Known], steps: Sequence[Step], encoder: Encode) -> list[Row]:
     """Measure both judges on single requirements: the broken one against the other critical ones."""
     llm: dict[bool, list[float]] = {True: [], False: []}
     alone: dict[bool, list[float]] = {True: [], False: []}
@@ -267,7 +257,7 @@ def gate_rows(name: str, good: Sequence[Negative], naive: Sequence[Negative]) ->
 
 
 def _measure(
-    name: str, data: tuple[list[Known], list[str]], encoder: _Encoder, report: Reporter, folder: Path
+    name: str, data: tuple[list[Known], list[str]], encoder: Encode, report: Reporter, folder: Path
 ) -> list[Row]:
     known, texts = data
     steps = asyncio.run(score(known, texts, encoder, report))
@@ -302,7 +292,7 @@ def main() -> None:
     folder = arguments.workspace or arguments.results
     logs = Path(folder) / "logs"
     with own_terminal(logs / "gates.log") as report:
-        encoder = _Encoder()
+        encoder = base_encoder(resolve("embedded:minilm-l6"))
         if arguments.quick or not arguments.data:
             rows = _measure("built-in", small(4), encoder, report, logs)
         else:

@@ -12,7 +12,7 @@ from causalneg.runtime import cores, supports_bf16
 
 if TYPE_CHECKING:
     import faiss
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -25,6 +25,18 @@ def load_encoder(model: ResolvedModel, threads: int | None = None) -> "SentenceT
 
     torch.set_num_threads(threads or cores())
     return SentenceTransformer(
+        str(model.path),
+        trust_remote_code=False,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True},
+    )
+
+
+def load_cross_encoder(model: ResolvedModel) -> "CrossEncoder":
+    """Load a cross-encoder; code that comes with a model is never run."""
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(
         str(model.path),
         trust_remote_code=False,
         local_files_only=True,

@@ -98,7 +98,7 @@ def select_rows(
     return Selection(rows, pairs)
 
 
-def _accepted(
+def accepted(
     workspace: Workspace, folder: str, record: type[Mined | Negative], *columns: str
 ) -> Iterator[tuple[str, ...]]:
     """Stream some columns of a folder's accepted rows."""
@@ -109,8 +109,8 @@ def _accepted(
 
 def read_selection(workspace: Workspace, mined_per_query: int, generated_per_query: int) -> Selection:
     """Choose the negatives of every train pair of a workspace, by their ids; what is not asked for is not read."""
-    mined = _accepted(workspace, "mined", Mined, *MinedId._fields) if mined_per_query else ()
-    generated = _accepted(workspace, "negatives", Negative, *GeneratedId._fields) if generated_per_query else ()
+    mined = accepted(workspace, "mined", Mined, *MinedId._fields) if mined_per_query else ()
+    generated = accepted(workspace, "negatives", Negative, *GeneratedId._fields) if generated_per_query else ()
     return select_rows(
         workspace.read_rows("qrels", Qrel),
         (MinedId(*values) for values in mined),

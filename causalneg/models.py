@@ -33,6 +33,11 @@ class ResolvedModel:
     path: Path
     fingerprint: str
 
+    @property
+    def weights_gib(self) -> float:
+        """Size of the weights, GiB."""
+        return sum(f.stat().st_size for f in self.path.rglob("*.safetensors")) / 1024**3
+
 
 def cache_dir() -> Path:
     """Return the user's cache folder, `$CAUSALNEG_CACHE` or the XDG one."""

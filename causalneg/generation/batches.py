@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.author import Author
@@ -30,21 +31,15 @@ def killed(pair: Pair, deaths: int) -> Step:
     )
 
 
-def outcome(pair: Pair, steps: Sequence[Step]) -> Outcome:
-    """Sum up a pair: its status by the verdicts of the last step, and what all its steps spent."""
-    last = steps[-1]
+def verdict(last: Step) -> dict[str, Any]:
+    """Return the fields of an outcome that follow from the verdicts of a pair's last step."""
     accepted = sum(n.verdict == "accepted" for n in last.negatives)
-    usage = sum((s.usage for s in steps), Usage())
-    return Outcome(
-        input_id=pair.id,
-        query_id=pair.query.id,
-        positive_id=pair.positive.id,
-        status="failed" if last.failure else "accepted" if accepted else "rejected",
-        failure=last.failure.kind if last.failure else None,
-        accepted=accepted,
-        rejected=len(last.negatives) - accepted,
-        **usage.model_dump(),
-    )
+    return {
+        "status": "failed" if last.failure else "accepted" if accepted else "rejected",
+        "failure": last.failure.kind if last.failure else None,
+        "accepted": accepted,
+        "rejected": len(last.negatives) - accepted,
+    }
 
 
 class _Turns:
@@ -142,9 +137,16 @@ class BatchWorker:
         return rows
 
     def _outcome(self, pair: Pair, steps: list[Step]) -> Outcome:
-        """Sum up a pair with provisional verdicts: duplicates are known when all is done."""
+        """Sum up a pair: what its steps spent, and provisional verdicts, as duplicates are known when all is done."""
         last = steps[-1].model_copy(update={"negatives": select(steps[-1].negatives, self._settings)})
-        return outcome(pair, [*steps[:-1], last])
+        usage = sum((s.usage for s in steps), Usage())
+        return Outcome(
+            input_id=pair.id,
+            query_id=pair.query.id,
+            positive_id=pair.positive.id,
+            **verdict(last),
+            **usage.model_dump(),
+        )
 
     async def _attempt(self, batch: str, group: list[Pair], running: Running, alone: bool) -> Running:
         """Take some pairs of a batch through the steps; return who has how many deaths."""

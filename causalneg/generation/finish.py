@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.batches import outcome
+from causalneg.generation.batches import verdict
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.gates.duplicates import Deduplicator
 from causalneg.generation.rows import Step
@@ -91,14 +91,11 @@ def decided(drafts: Drafts, settings: GenerateSettings) -> Iterator[tuple[str, l
 
 def write_batch(workspace: Workspace, drafts: Drafts, batch: str, steps: Sequence[Step]) -> list[Outcome]:
     """Write a batch's final rows and return the outcomes of its pairs."""
-    pairs = {p.id: p for p in drafts.pairs(batch)}
-    before = [drafts.read_step(step, batch) for step in STEPS[:-1]]
+    known = drafts.read_outcomes(batch)
     name = f"part-{batch}"
     workspace.write_rows("analyses", name, Analysis, [s.analysis for s in steps if s.analysis])
     workspace.write_rows("negatives", name, Negative, [n for s in steps for n in s.negatives])
     workspace.write_rows("failures", name, Failure, [f for s in steps for f in ([s.failure] if s.failure else s.lost)])
-    rows = [
-        outcome(pairs[s.pair_id], [*(known[s.pair_id] for known in before if s.pair_id in known), s]) for s in steps
-    ]
+    rows = [known[s.pair_id].model_copy(update=verdict(s)) for s in steps]
     workspace.write_rows("outcomes", name, Outcome, rows)
     return rows

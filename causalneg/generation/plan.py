@@ -127,10 +127,9 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     )
     _show_rows(drafts, job, batches, report)
     model = job.model
-    weights = sum(f.stat().st_size for f in model.path.rglob("*.safetensors")) / 1024**3 if model else 0.0
     mode, judge = modes(job, capability) if capability else (job.settings.mode, job.settings.judge)
     rows = [
-        ["model", f"{job.llm} ({weights:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
+        ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
         ["mode, judge", f"{mode}, {judge}"],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],
         ["LLM calls", f"{plan.requests:,}"],

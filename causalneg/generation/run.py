@@ -39,8 +39,7 @@ def check_memory(model: ResolvedModel | None, settings: GenerateSettings) -> Non
     """
     if model is None or settings.engine.gpus:
         return
-    weights = sum(f.stat().st_size for f in model.path.rglob("*.safetensors")) / 1024**3
-    needed = settings.engine.replicas * (weights + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
+    needed = settings.engine.replicas * (model.weights_gib + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
     free = psutil.virtual_memory().available / 1024**3
     if free < needed:
         raise UserError(

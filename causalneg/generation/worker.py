@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
-from causalneg.embedding import encode, load_encoder
+from causalneg.embedding import encode, load_cross_encoder, load_encoder
 from causalneg.generation.author import Author, Rescore, Writer
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.capability import Capability, Mode, check
@@ -50,7 +50,7 @@ async def capability_of(job: Job, engine: Engine, workspace: Workspace) -> Capab
     return known
 
 
-def _encode(model: ResolvedModel) -> Encode:
+def base_encoder(model: ResolvedModel) -> Encode:
     """Return the base encoder as a function that threads may share; it leaves the other cores to the engine."""
     encoder, lock = load_encoder(model, threads=1), threading.Lock()
 
@@ -62,12 +62,7 @@ def _encode(model: ResolvedModel) -> Encode:
 
 
 def _rescore(model: ResolvedModel) -> Rescore:
-    from sentence_transformers import CrossEncoder
-
-    encoder = CrossEncoder(
-        str(model.path), trust_remote_code=False, local_files_only=True, model_kwargs={"use_safetensors": True}
-    )
-    lock = threading.Lock()
+    encoder, lock = load_cross_encoder(model), threading.Lock()
 
     def run(query: str, texts: Sequence[str]) -> list[float]:
         with lock:
@@ -84,7 +79,7 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
         start: starts the engine.
     """
     workspace = Workspace(job.root)
-    run_encoder = _encode(job.encoder)
+    run_encoder = base_encoder(job.encoder)
     run_cross = _rescore(job.cross) if job.cross else None
     style = CorpusStyle.model_validate_json(workspace.read_bytes(style_file(job.key)))
 

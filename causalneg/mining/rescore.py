@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from causalneg.config import EncodeSettings
 from causalneg.console import Reporter
+from causalneg.embedding import load_cross_encoder
 from causalneg.models import ResolvedModel
 from causalneg.records import Query
 from causalneg.runtime import cores, spread
@@ -17,16 +18,10 @@ class _Rescorer:
 
     def __init__(self, root: str, folder: str, model: ResolvedModel, batch_size: int) -> None:
         import torch
-        from sentence_transformers import CrossEncoder
 
         torch.set_num_threads(cores())
         self._workspace, self._folder, self._batch_size = Workspace(root), folder, batch_size
-        self._encoder = CrossEncoder(
-            str(model.path),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True},
-        )
+        self._encoder = load_cross_encoder(model)
 
     def __call__(self, part: str) -> int:
         table = self._workspace.read_table(part)

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
+from causalneg.examples import accepted
 from causalneg.generation.capability import Capability
 from causalneg.generation.job import Job
 from causalneg.generation.reporting.card import card
@@ -111,13 +112,9 @@ class Summary:
     def _mined(self, queries: set[str]) -> dict[str, list[str]]:
         """Return the ids of the passages that were mined for some queries."""
         found: dict[str, list[str]] = defaultdict(list)
-        for batch in self._workspace.read_batches("mined", Mined):
-            kept = batch.filter(pc.equal(batch.column("verdict"), "accepted"))
-            for query_id, passage_id in zip(
-                kept.column("query_id").to_pylist(), kept.column("passage_id").to_pylist(), strict=True
-            ):
-                if query_id in queries:
-                    found[query_id].append(passage_id)
+        for query_id, passage_id in accepted(self._workspace, "mined", Mined, "query_id", "passage_id"):
+            if query_id in queries:
+                found[query_id].append(passage_id)
         return found
 
     def _leakage(self, report: Reporter) -> LeakageReport | None:
