@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 
 import psutil
@@ -66,14 +66,16 @@ def prepare_pairs(drafts: Drafts, settings: GenerateSettings, seed: int) -> int:
     return total
 
 
-def _check_drafts(job: Job, drafts: Drafts) -> None:
+Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs to do, and outcomes of those done
+
+
+def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
     """Refuse what can't be done before anything is removed: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
-    total = drafts.total()
-    if total is not None and not drafts.unfinished()[0]:
+    if drafts.total() is not None and not unfinished()[0]:
         return
     if job.settings.reselect:
         raise UserError(
@@ -117,9 +119,10 @@ def _disk_full_told() -> Iterator[None]:
         raise
 
 
-def _generate(job: Job, drafts: Drafts, total: int, report: Reporter) -> None:
+def _generate(
+    job: Job, drafts: Drafts, left: Sequence[str], done: Sequence[Outcome], total: int, report: Reporter
+) -> None:
     """Do the batches that are not done."""
-    left, done = drafts.unfinished()
     if not left:
         return
     if done:
@@ -196,7 +199,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
         report.line(f"generate: trying {again} failed pairs again")
         workspace.remove("manifests/generate.json")
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
-    check = partial(_check_drafts, job, drafts)
+    unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
+    check = partial(_check_drafts, job, drafts, unfinished)
     stage = workspace.begin("generate", determines(job, config.seed) | deciding, inputs=["import", "mine"], check=check)
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
@@ -204,6 +208,6 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     with _disk_full_told():
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
-        _generate(job, drafts, total, report)
+        _generate(job, drafts, *unfinished(), total, report)
         _say_capability(job, workspace, report)
         return _finish(stage, job, drafts, total, config, report)
