@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from causalneg.errors import UserError
+from causalneg.records import ViolationType
 
 
 class Settings(BaseModel):
@@ -231,28 +232,178 @@ class GenerateSettings(Settings):
     gates: GateSettings = GateSettings()
 
 
+class LossSettings(Settings):
+    """What training minimises. The defaults are the published ones."""
+
+    candidates: Literal["own", "in_batch", "global"] = Field(
+        "own",
+        description="what a positive competes with: the query's own negatives; also the passages of the other queries "
+        "of its worker; or of all workers",
+    )
+    share_generated: bool = Field(
+        False, description="let generated negatives compete for the other queries of the batch, too"
+    )
+    contrastive_weight: float = Field(1.0, ge=0, description="weight of InfoNCE; 0 trains on the other parts alone")
+    temperature: float = Field(0.05, gt=0, description="τ of InfoNCE")
+    entropy_weight: float = Field(0.05, ge=0, description="λ, weight of the query-view entropy; 0 switches it off")
+    entropy_temperature: float = Field(0.1, gt=0, description="τ_ent of the query-view entropy")
+    false_negative_margin: float | None = Field(
+        None,
+        description="leave a candidate out of InfoNCE whose cosine is above the positive's less this margin; "
+        "null leaves none out",
+    )
+    false_negative_kind: Literal["absolute", "relative"] = Field(
+        "absolute", description="whether that margin is a cosine, or a share of the positive's"
+    )
+    exempt_generated: bool = Field(True, description="never take a generated negative for a false one")
+    hardness: float = Field(
+        0.0, ge=0, description="hardness weighting: a negative's logit rises by so many times its cosine; 0 is off"
+    )
+    matryoshka_dims: list[int] = Field(
+        [],
+        description="smaller dimensions that shall work, too: the loss is added for the first so many of each vector",
+    )
+    matryoshka_weights: list[float] | None = Field(
+        None, description="weights of the losses of those dimensions; 1 each when unset"
+    )
+    distillation: Literal["none", "kl", "margin_mse"] = Field(
+        "none", description="learn from a teacher's scores where they are there: their distribution, or their margins"
+    )
+    distillation_weight: float = Field(1.0, ge=0, description="weight of that part")
+    distillation_temperature: float = Field(1.0, gt=0, description="the teacher's scores are divided by this")
+    distillation_scores: Literal["dense", "cross"] = Field(
+        "cross", description="the teacher: the cross-encoder of mine, or the encoder that it searched with"
+    )
+
+    @model_validator(mode="after")
+    def _dimensions_have_weights(self) -> "LossSettings":
+        if any(dim < 1 for dim in self.matryoshka_dims):
+            raise ValueError(f"matryoshka_dims {self.matryoshka_dims} must be 1 or more")
+        if self.matryoshka_weights is not None and len(self.matryoshka_weights) != len(self.matryoshka_dims):
+            raise ValueError(
+                f"matryoshka_weights has {len(self.matryoshka_weights)} values for "
+                f"{len(self.matryoshka_dims)} matryoshka_dims"
+            )
+        return self
+
+
+class WeightRule(Settings):
+    """The weight of the negatives that meet every condition given: their logit is shifted by its logarithm.
+
+    Where several rules hold for a negative, their weights are multiplied.
+    """
+
+    source: Literal["mined", "generated"] | None = Field(None, description="only negatives of this source")
+    violation: ViolationType | None = Field(None, description="only generated ones that break in this way")
+    score: str | None = Field(
+        None,
+        description="a stored score to compare: dense, cross or relative of a mined one, any gate's of a generated one",
+    )
+    at_least: float | None = Field(None, description="only where that score is at least this")
+    below: float | None = Field(None, description="only where that score is below this")
+    weight: float = Field(ge=0, description="the weight; 0 leaves the negative out")
+    start: float | None = Field(None, ge=0, description="the weight at first, from which it goes to `weight` linearly")
+    begin: float = Field(0.0, ge=0, le=1, description="share of training after which it begins to change")
+    end: float = Field(1.0, ge=0, le=1, description="share of training after which it is there")
+
+    @model_validator(mode="after")
+    def _conditions_make_sense(self) -> "WeightRule":
+        if (self.score is None) != (self.at_least is None and self.below is None):
+            raise ValueError("a rule with `score` needs `at_least` or `below`, and these need `score`")
+        if self.begin > self.end:
+            raise ValueError(f"begin {self.begin} must not be above end {self.end}")
+        return self
+
+
+class EncoderSettings(Settings):
+    """How the encoder that is trained embeds texts."""
+
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="how token vectors become one; auto: as the model has it, mean for a plain model"
+    )
+    attention: Literal["auto", "causal", "bidirectional"] = Field(
+        "auto", description="what a token of a decoder sees; auto: as the model has it"
+    )
+    query_prompt: str | None = Field(None, description="put before every query; the model's own when unset")
+    passage_prompt: str | None = Field(None, description="put before every passage; the model's own when unset")
+    query_length: int = Field(192, ge=4, description="longest query at training, tokens")
+    passage_length: int = Field(192, ge=4, description="longest passage at training, tokens")
+    dropout: bool = Field(False, description="use the model's dropout; its draws follow from seed and step")
+    lora_rank: int = Field(0, ge=0, description="train low-rank adapters of this rank instead of all weights; 0 is off")
+    lora_alpha: float = Field(32.0, gt=0, description="the adapters' scale")
+    lora_targets: list[str] = Field([], description="layers that get adapters; every linear one when empty")
+    gradient_checkpointing: bool = Field(False, description="keep less for the backward pass and compute it again")
+    compile: bool = Field(False, description="compile the model with torch.compile; needs a C++ compiler on CPU")
+
+
+class DevSettings(Settings):
+    """How training is watched on queries that it does not train on."""
+
+    split: str = Field("dev", description="split of the data to watch; where there is none, train queries are held out")
+    share: float = Field(
+        0.05, ge=0, lt=1, description="share of the train queries held out where there is no such split"
+    )
+    min_queries: int = Field(20, ge=1, description="with fewer queries than this nothing is held out")
+    max_queries: int = Field(200, ge=1, description="queries watched, drawn by seed")
+    max_passages: int = Field(
+        4000, ge=10, description="passages searched: positives, candidates that mine found, then others drawn by seed"
+    )
+    every: int | None = Field(None, ge=1, description="optimiser steps between evaluations; once an epoch when unset")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a better nDCG@10; never when unset"
+    )
+
+
 class TrainSettings(Settings):
     """How the encoder is trained. The defaults are the published ones where a small encoder allows it."""
 
     epochs: int = Field(3, ge=1)
-    batch_size: int = Field(16, ge=1, description="queries per optimiser step, over all workers")
+    batch_size: int = Field(
+        16, ge=1, description="queries per optimiser step, over all workers; memory does not bound it"
+    )
     mined_per_query: int = Field(15, ge=0, description="mined negatives per query and step")
     generated_per_query: int = Field(
         3, ge=0, description="generated negatives per query and step; 0 trains on mined only"
     )
     learning_rate: float = Field(5e-5, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
-    temperature: float = Field(0.05, gt=0, description="τ of InfoNCE")
-    entropy_temperature: float = Field(0.1, gt=0, description="τ_ent of the query-view entropy")
-    entropy_weight: float = Field(0.05, ge=0, description="λ, weight of the query-view entropy; 0 switches it off")
-    max_length: int = Field(192, ge=8, description="longest text, tokens")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto takes bf16 where the processor has it")
+    loss: LossSettings = LossSettings()
+    weights: list[WeightRule] = Field(
+        [], description="weights of negatives, as [{source: generated, weight: 0.2}]; 1 for those no rule is about"
+    )
+    encoder: EncoderSettings = EncoderSettings()
+    dev: DevSettings = DevSettings()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the matrix products; auto takes bf16 where the processor has it"
+    )
+    chunk_tokens: int | None = Field(
+        None, ge=1, description="padded tokens of one forward pass; by the device when unset"
+    )
+    held_tokens: int = Field(
+        16_384,
+        ge=1,
+        description="tokens whose activations are held at once; what a step has beyond is computed twice (GradCache)",
+    )
     workers: int = Field(1, ge=1, description="data-parallel workers")
+    min_workers: int | None = Field(
+        None, ge=1, description="go on with as few as this when machines are lost; the same as workers when unset"
+    )
     threads: int | None = Field(None, ge=1, description="compute threads of a worker; cores / workers when unset")
     gpu: bool = Field(False, description="one GPU per worker")
     checkpoint_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    log_every: int = Field(10, ge=1, description="optimiser steps between lines of the log")
+    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        [], description="where the log goes as well; each needs its package"
+    )
+
+    @model_validator(mode="after")
+    def _fewest_workers(self) -> "TrainSettings":
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is above workers {self.workers}")
+        return self
 
 
 class ExportSettings(Settings):

@@ -1,15 +1,17 @@
 """The join of train pairs with their negatives, mined ones first: what training reads and other tools are given."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from causalneg.errors import UserError
-from causalneg.records import Mined, Negative, Passage, Qrel, Query, Source, from_table
+from causalneg.records import Mined, Negative, Passage, Qrel, Query, Record, Source, arrow_schema, from_table
+from causalneg.runtime import cores
 from causalneg.workspace import Workspace
 
 
@@ -47,57 +49,6 @@ class Texts(NamedTuple):
     generated: dict[str, Passage]
 
 
-class MinedId(NamedTuple):
-    """An accepted mined negative."""
-
-    query_id: str
-    passage_id: str
-
-
-class GeneratedId(NamedTuple):
-    """An accepted generated negative."""
-
-    query_id: str
-    positive_id: str
-    id: str
-
-
-def select_rows(
-    qrels: Iterable[Qrel],
-    mined: Iterable[MinedId],
-    generated: Iterable[GeneratedId],
-    mined_per_query: int,
-    generated_per_query: int,
-) -> Selection:
-    """Choose the negatives of every positive of the train split: one row per pair that has any.
-
-    Mined negatives belong to the query, generated ones to the pair. The first are taken in the order given.
-    """
-    known: dict[str, str] = {}  # one object for each id, however often it comes
-    mined_ids: dict[str, list[str]] = defaultdict(list)
-    for query_id, passage_id in mined:
-        if len(mined_ids[query_id]) < mined_per_query:
-            mined_ids[query_id].append(known.setdefault(passage_id, passage_id))
-    generated_ids: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for query_id, positive_id, negative_id in generated:
-        if len(generated_ids[query_id, positive_id]) < generated_per_query:
-            generated_ids[query_id, positive_id].append(negative_id)
-    rows, pairs = [], 0
-    for qrel in qrels:
-        if qrel.split != "train" or qrel.score <= 0:
-            continue
-        pairs += 1
-        row = RowIds(
-            qrel.query_id,
-            known.setdefault(qrel.passage_id, qrel.passage_id),
-            tuple(mined_ids.get(qrel.query_id, ())),
-            tuple(generated_ids.get((qrel.query_id, qrel.passage_id), ())),
-        )
-        if row.mined or row.generated:
-            rows.append(row)
-    return Selection(rows, pairs)
-
-
 def accepted(
     workspace: Workspace, folder: str, record: type[Mined | Negative], *columns: str
 ) -> Iterator[tuple[str, ...]]:
@@ -107,17 +58,143 @@ def accepted(
         yield from zip(*(kept.column(name).to_pylist() for name in columns), strict=True)
 
 
+_PARTS = 10_000  # rows handed out at a time
+_MEMORY = "512MB"  # of the join; what is more goes to its folder
+
+_QREL = ["query_id", "passage_id", "score", "split"]
+_MINED = ["query_id", "passage_id", "dense_score", "cross_score", "positive_score", "relation", "verdict"]
+_GENERATED = ["id", "query_id", "positive_id", "violation", "scores", "verdict"]
+
+# Every row has its place `n` in its folder, so that orders do not depend on how the tables are read.
+_JOIN = """
+CREATE TABLE pairs AS
+    SELECT row_number() OVER (ORDER BY n) - 1 AS pair, query_id, passage_id AS positive_id
+    FROM qrels WHERE split = 'train' AND score > 0;
+CREATE TABLE negatives AS
+    SELECT pair, false AS generated, place, passage_id AS id, NULL::VARCHAR AS violation,
+           dense_score AS dense, cross_score AS "cross", positive_score, NULL::MAP(VARCHAR, DOUBLE) AS scores
+    FROM (SELECT *, row_number() OVER (PARTITION BY query_id ORDER BY n) AS place
+          FROM mined WHERE verdict = 'accepted' QUALIFY place <= $mined_per_query) JOIN pairs USING (query_id)
+    UNION ALL
+    SELECT pair, true, place, id, violation, scores['cosine'], scores['cross_score'], scores['positive_cosine'], scores
+    FROM (SELECT *, row_number() OVER (PARTITION BY query_id, positive_id ORDER BY n) AS place
+          FROM generated WHERE verdict = 'accepted' QUALIFY place <= $generated_per_query)
+    JOIN pairs USING (query_id, positive_id);
+"""
+
+
+class Join:
+    """Train pairs and their negatives, joined by DuckDB on disk: memory does not grow with their number.
+
+    Mined negatives belong to the query, generated ones to the pair. The first of the accepted ones are taken in the
+    order in which they lie. What is not asked for is not read.
+
+    Tables of `database`:
+        qrels, mined, generated: the rows of their folders with their place `n`; of `mined` those that are accepted
+            or a positive.
+        pairs: `pair` (from 0, in the order of the qrels), `query_id`, `positive_id`.
+        negatives: `pair`, `generated`, `place` (from 1), `id`, `violation`, `dense`, `cross`, `positive_score`,
+            `scores`.
+
+    Args:
+        workspace: its folders are read as streams.
+        mined_per_query: mined negatives of a query at most.
+        generated_per_query: generated negatives of a pair at most.
+    """
+
+    def __init__(self, workspace: Workspace, mined_per_query: int, generated_per_query: int) -> None:
+        import duckdb
+
+        self._folder = tempfile.TemporaryDirectory(prefix="causalneg-join-")
+        self.database = duckdb.connect(
+            f"{self._folder.name}/join.duckdb",
+            config={"memory_limit": _MEMORY, "temp_directory": self._folder.name, "threads": str(cores())},
+        )
+        mined = workspace.read_batches("mined", Mined) if mined_per_query else iter(())
+        generated = workspace.read_batches("negatives", Negative) if generated_per_query else iter(())
+        useful = "verdict = 'accepted' OR relation = 'positive'"
+        self.load("qrels", workspace.read_batches("qrels", Qrel), Qrel, _QREL)
+        self.load("mined", mined, Mined, _MINED, useful)
+        self.load("generated", generated, Negative, _GENERATED, "verdict = 'accepted'")
+        for statement in _JOIN.split(";")[:-1]:
+            names = {"mined_per_query": mined_per_query, "generated_per_query": generated_per_query}
+            self.database.execute(statement, {k: v for k, v in names.items() if f"${k}" in statement})
+
+    def __enter__(self) -> "Join":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+        self._folder.cleanup()
+
+    def load(
+        self,
+        table: str,
+        batches: Iterator[pa.RecordBatch],
+        record: type[Record],
+        names: Sequence[str],
+        where: str = "true",
+    ) -> None:
+        """Stream columns of a folder's rows into a table, those rows for which a condition holds."""
+        schema = pa.schema([*(arrow_schema(record).field(name) for name in names), ("n", pa.int64())])
+
+        def numbered() -> Iterator[pa.RecordBatch]:
+            start = 0
+            for batch in batches:
+                columns = [*(batch.column(name) for name in names), pa.array(range(start, start + len(batch)))]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+                start += len(batch)
+
+        self.database.register("stream", pa.RecordBatchReader.from_batches(schema, numbered()))
+        self.database.execute(f"CREATE TABLE {table} AS SELECT * FROM stream WHERE {where}")  # noqa: S608 - our own words
+        self.database.unregister("stream")
+
+    def stream(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Run a query and stream its rows."""
+        yield from self.database.sql(query).to_arrow_reader(_PARTS)
+
+    def number(self, query: str) -> int:
+        """Return the one number that a query gives."""
+        (value,) = self.database.execute(query).fetchall()[0]
+        return int(value)
+
+    @property
+    def pairs(self) -> int:
+        """How many train pairs there are, with and without negatives."""
+        return self.number("SELECT count(*) FROM pairs")
+
+    def rows(self) -> Iterator[RowIds]:
+        """Stream the pairs that have a negative, in the order of the qrels."""
+        query = "SELECT * FROM pairs JOIN negatives USING (pair) ORDER BY pair, generated, place"
+        flat = (
+            row
+            for batch in self.stream(f"SELECT pair, query_id, positive_id, generated, id FROM ({query})")  # noqa: S608
+            for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)
+        )
+        for (_, query_id, positive_id), group in groupby(flat, key=lambda row: row[:3]):
+            negatives = list(group)
+            yield RowIds(
+                query_id,
+                positive_id,
+                tuple(row[4] for row in negatives if not row[3]),
+                tuple(row[4] for row in negatives if row[3]),
+            )
+
+
 def read_selection(workspace: Workspace, mined_per_query: int, generated_per_query: int) -> Selection:
-    """Choose the negatives of every train pair of a workspace, by their ids; what is not asked for is not read."""
-    mined = accepted(workspace, "mined", Mined, *MinedId._fields) if mined_per_query else ()
-    generated = accepted(workspace, "negatives", Negative, *GeneratedId._fields) if generated_per_query else ()
-    return select_rows(
-        workspace.read_rows("qrels", Qrel),
-        (MinedId(*values) for values in mined),
-        (GeneratedId(*values) for values in generated),
-        mined_per_query,
-        generated_per_query,
-    )
+    """Choose the negatives of every train pair of a workspace, by their ids."""
+    known: dict[str, str] = {}  # one object for each id, however often it comes
+    with Join(workspace, mined_per_query, generated_per_query) as join:
+        rows = [
+            RowIds(
+                row.query_id,
+                known.setdefault(row.positive_id, row.positive_id),
+                tuple(known.setdefault(i, i) for i in row.mined),
+                row.generated,
+            )
+            for row in join.rows()
+        ]
+        return Selection(rows, join.pairs)
 
 
 def _generated(workspace: Workspace, ids: set[str]) -> dict[str, Passage]:
@@ -127,6 +204,13 @@ def _generated(workspace: Workspace, ids: set[str]) -> dict[str, Passage]:
         chosen = batch.filter(pc.is_in(batch.column("id"), value_set=wanted)).select(["id", "title", "text"])
         found |= {p.id: p for p in from_table(Passage, chosen)}
     return found
+
+
+def not_there(workspace: Workspace, name: str, row_id: str, folder: str, command: str) -> UserError:
+    """Return the error that says which text of a train pair is not there."""
+    return UserError(
+        f"The {name} {row_id!r} of a train pair is not in {workspace.path(folder)}; run `causalneg {command}` again."
+    )
 
 
 def read_texts(workspace: Workspace, rows: Sequence[RowIds]) -> Texts:
@@ -149,8 +233,5 @@ def read_texts(workspace: Workspace, rows: Sequence[RowIds]) -> Texts:
         (generated_ids, texts.generated, "generated negative", "negatives", "generate"),
     ):
         if missing := sorted(ids - found.keys()):
-            raise UserError(
-                f"The {name} {missing[0]!r} of a train pair is not in {workspace.path(folder)}; "
-                f"run `causalneg {command}` again."
-            )
+            raise not_there(workspace, name, missing[0], folder, command)
     return texts

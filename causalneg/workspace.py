@@ -32,7 +32,7 @@ FOLDERS: dict[Stage, tuple[str, ...]] = {
     "import": ("corpus", "queries", "qrels", "rejected", "staging"),
     "mine": ("mined",),
     "generate": ("analyses", "negatives", "failures", "outcomes"),
-    "train": ("model", "checkpoints"),
+    "train": ("model", "training", "checkpoints"),
     "index": (),
     "evaluate": ("runs", "report"),
 }

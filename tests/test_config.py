@@ -76,8 +76,8 @@ def test_an_unknown_flag_names_the_nearest() -> None:
         ("mine.search.depth", 0),
         ("mine.search.depth", 2.5),
         ("mine.search.depth", None),
-        ("train.temperature", -0.05),
-        ("train.temperature", float("nan")),
+        ("train.loss.temperature", -0.05),
+        ("train.loss.temperature", float("nan")),
         ("train.precision", "fp8"),
         ("import.test_share", 1),
         ("serve.port", 70_000),
@@ -96,6 +96,28 @@ def test_a_wrong_value_is_one_sentence_from_file_and_flag_alike(tmp_path: Path, 
     for message in (complaint(written(tmp_path, yaml.safe_dump(nested))), complaint(flags={name: value})):
         assert name in message
         assert repr(value) in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"train.weights": [{"source": "generated"}]}, ["train.weights", "weight", "required"]),
+        ({"train.weights": [{"weight": 0.2, "score": "dense"}]}, ["at_least", "below"]),
+        ({"train.weights": [{"weight": 0.2, "below": 0.5}]}, ["score"]),
+        ({"train.weights": [{"weight": 0.2, "start": 1, "begin": 0.5, "end": 0.2}]}, ["begin 0.5", "end 0.2"]),
+        ({"train.weights": [{"weight": 0.2, "violation": "typo"}]}, ["violation", "entity_shift"]),
+        ({"train.weights": [{"weight": 0.2, "sauce": "mined"}]}, ["sauce"]),
+        ({"train.loss.matryoshka_dims": [0]}, ["matryoshka_dims"]),
+        (
+            {"train.loss.matryoshka_dims": [8, 4], "train.loss.matryoshka_weights": [1]},
+            ["1 values", "2 matryoshka_dims"],
+        ),
+        ({"train.workers": 2, "train.min_workers": 3}, ["min_workers 3", "workers 2"]),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_named(flags: dict[str, Any], words: list[str]) -> None:
+    message = complaint(flags=flags)
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(

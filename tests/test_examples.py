@@ -6,33 +6,42 @@ import pytest
 from row_samples import mined, negative
 
 from causalneg.errors import UserError
-from causalneg.examples import GeneratedId, MinedId, RowIds, read_selection, read_texts, select_rows
+from causalneg.examples import RowIds, read_selection, read_texts
 from causalneg.records import Mined, Negative, Passage, Qrel, Query, Source
 from causalneg.workspace import Workspace
 
 QRELS = [Qrel(query_id="q", passage_id="p"), Qrel(query_id="q", passage_id="p2")]
 
 
-def test_mined_negatives_belong_to_the_query_and_generated_ones_to_the_pair() -> None:
-    selection = select_rows(
-        QRELS,
-        [MinedId("q", "a"), MinedId("other", "x"), MinedId("q", "b"), MinedId("q", "c")],
-        [GeneratedId("q", "p2", "g1"), GeneratedId("q", "p2", "g2"), GeneratedId("other", "p", "g3")],
-        mined_per_query=2,
-        generated_per_query=1,
+def _made(tmp_path: Path, qrels: list[Qrel], candidates: list[Mined], generated: list[Negative]) -> Workspace:
+    made = Workspace(str(tmp_path / "ws"))
+    made.write_rows("qrels", "part-0", Qrel, qrels)
+    # Two files each: places go on from one to the next.
+    for number, rows in enumerate((candidates[:2], candidates[2:])):
+        made.write_rows("mined", f"part-{number}", Mined, rows)
+    for number, texts in enumerate((generated[:1], generated[1:])):
+        made.write_rows("negatives", f"part-{number}", Negative, texts)
+    return made
+
+
+def test_mined_negatives_belong_to_the_query_and_generated_ones_to_the_pair(tmp_path: Path) -> None:
+    generated = [negative(q, p, t) for q, p, t in (("q", "p2", "g1"), ("q", "p2", "g2"), ("other", "p", "g3"))]
+    workspace = _made(
+        tmp_path, QRELS, [mined("q", "a"), mined("other", "x"), mined("q", "b"), mined("q", "c")], generated
     )
-    assert selection.rows == [RowIds("q", "p", ("a", "b"), ()), RowIds("q", "p2", ("a", "b"), ("g1",))]
+    selection = read_selection(workspace, mined_per_query=2, generated_per_query=1)
+    assert selection.rows == [RowIds("q", "p", ("a", "b"), ()), RowIds("q", "p2", ("a", "b"), (generated[0].id,))]
     assert (selection.count(Source.MINED), selection.count(Source.GENERATED)) == (4, 1)
 
 
-def test_pairs_without_negatives_and_other_splits_are_no_rows() -> None:
+def test_pairs_without_negatives_and_other_splits_are_no_rows(tmp_path: Path) -> None:
     qrels = [
         *QRELS,
         Qrel(query_id="r", passage_id="p"),
         Qrel(query_id="q", passage_id="p3", score=0),
         Qrel(query_id="q", passage_id="p4", split="test"),
     ]
-    selection = select_rows(qrels, [MinedId("q", "a")], [], 15, 3)
+    selection = read_selection(_made(tmp_path, qrels, [mined("q", "a")], []), 15, 3)
     assert [r.positive_id for r in selection.rows] == ["p", "p2"]
     assert selection.pairs == 3
 

@@ -1,22 +1,24 @@
 """Training state on disk: safetensors and JSON, whole or absent, enough to go on as if nothing had happened.
 
-There is no random state in it: the order of rows follows from seed and epoch, and nothing else is random.
-There is no scheduler state: the learning rate follows from the step.
+There is no random state in it: the order of rows follows from seed and epoch, dropout from seed and step. There is
+no scheduler state: the learning rate follows from the step.
 """
 
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from causalneg.files import sync
 
 _PREFIX = "step-"
+_BEST = "best"
 
 
 def newest(folder: Path) -> Path | None:
@@ -29,47 +31,72 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+def _place(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """Have a subfolder written elsewhere and put it in its place by a rename, on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{name.split('-')[0]}-*"):
+        shutil.rmtree(left)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{name.split('-')[0]}-", dir=folder))
+    write(fresh)
+    for path in fresh.iterdir():
+        sync(path)
+    target = folder / name
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
+    sync(folder)
+    return target
+
+
+def save(
+    folder: Path, step: int, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Path:
     """Write a checkpoint beside the earlier ones, which then go.
 
     Args:
         folder: where checkpoints lie.
         step: optimiser steps done.
-        model: its weights.
+        weights: what training changes.
         optimizer: its moments.
         state: what else is needed; JSON.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".{_PREFIX}*"):
-        shutil.rmtree(left)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=folder))
-    save_model(model, str(fresh / "model.safetensors"))
-    moments = {
-        f"{number}.{name}": value.contiguous()
-        for number, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-    save_file(moments, fresh / "optimizer.safetensors")
-    (fresh / "state.json").write_text(json.dumps(state))
-    for path in fresh.iterdir():
-        sync(path)
-    target = folder / f"{_PREFIX}{step:08d}"
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)
-    sync(folder)
+
+    def write(fresh: Path) -> None:
+        save_file(_whole(weights), fresh / "model.safetensors")
+        moments = {
+            f"{number}.{name}": value.contiguous()
+            for number, values in optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        save_file(moments, fresh / "optimizer.safetensors")
+        (fresh / "state.json").write_text(json.dumps(state))
+
+    target = _place(folder, f"{_PREFIX}{step:08d}", write)
     for old in folder.glob(f"{_PREFIX}*"):
         if old != target:
             shutil.rmtree(old)
     return target
 
 
-def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint's weights and moments in place and return its `state`."""
-    load_model(model, checkpoint / "model.safetensors")
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+def load(checkpoint: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Put a checkpoint's moments in place and return its weights and its `state`."""
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, value in load_file(checkpoint / "optimizer.safetensors").items():
         number, name = key.split(".", 1)
         moments.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    return dict(json.loads((checkpoint / "state.json").read_text()))
+    return load_file(checkpoint / "model.safetensors"), dict(json.loads((checkpoint / "state.json").read_text()))
+
+
+def save_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Keep the weights that did best so far, in place of those kept before."""
+    _place(folder, _BEST, lambda fresh: save_file(_whole(weights), fresh / "model.safetensors"))
+
+
+def load_best(folder: Path) -> dict[str, Tensor]:
+    """Return the weights that were kept as the best."""
+    return load_file(folder / _BEST / "model.safetensors")
+
+
+def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in weights.items()}

@@ -5,28 +5,34 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalneg.config import TrainSettings
-from causalneg.console import Reporter
+from causalneg.console import Meter, Reporter
 from causalneg.errors import UserError
 from causalneg.models import ResolvedModel, resolve
 from causalneg.runtime import cores, ray_session, supports_bf16
-from causalneg.training.rows import read_rows, select
+from causalneg.training.data.store import Data, is_whole
+from causalneg.training.log import Log
+from causalneg.training.trackers import Trackers
 from causalneg.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
 
-    from causalneg.training.encoder import Encoder, Precision
+    from causalneg.training.encoder.encoder import Encoder, Precision
+    from causalneg.training.workers import Workers
 
+DATA = "checkpoints/data"
+LOG = "log.jsonl"  # in the folder `training`
 _PROGRESS = "checkpoints/progress.json"
 _SUMMARY = "checkpoints/summary.json"
 _POLL = 0.5  # seconds
-_MAX_FAILURES = 2  # restarts of the workers, each from the newest checkpoint
+_MAX_FAILURES = 8  # restarts of the workers, each from the newest checkpoint
 _MAX_STARTS = 10  # attempts of a minute each to get the workers' resources
 
 
@@ -38,7 +44,7 @@ class Job:
         root: the workspace, as an absolute path or URL.
         encoder: name of the encoder to start from.
         fingerprint: of that encoder on the driver.
-        seed: of the order of rows.
+        seed: of all that is drawn.
         train: the stage's settings as JSON.
     """
 
@@ -49,7 +55,7 @@ class Job:
     train: dict[str, Any]
 
 
-class _Workers:
+class _Together:
     """The workers of a Ray Train run."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -61,7 +67,7 @@ class _Workers:
         all_reduce(tensor)
 
 
-def _common_precision(settings: TrainSettings, device: "torch.device", workers: _Workers) -> "Precision":
+def _common_precision(settings: TrainSettings, device: "torch.device", workers: "Workers") -> "Precision":
     """Return the precision that every worker's device is good at, or the one that was set."""
     import torch
 
@@ -73,19 +79,20 @@ def _common_precision(settings: TrainSettings, device: "torch.device", workers: 
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Train in one worker; worker 0 writes progress and the model."""
+    """Train in one worker; worker 0 prepares the data and writes progress and the model."""
     import ray.train
     import ray.train.torch
     import torch
 
-    from causalneg.training.encoder import Encoder
-    from causalneg.training.worker import train
+    from causalneg.training.encoder.card import model_facts
+    from causalneg.training.encoder.encoder import Encoder
+    from causalneg.training.worker import Run
 
     job = Job(**config)
     settings = TrainSettings.model_validate(job.train)
     workspace = Workspace(job.root)
     context = ray.train.get_context()
-    workers = _Workers(context.get_world_rank(), context.get_world_size())
+    workers = _Together(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(settings.threads or max(1, cores() // context.get_local_world_size()))
     device = ray.train.torch.get_device()
     model = resolve(job.encoder)
@@ -94,18 +101,60 @@ def _work(config: dict[str, Any]) -> None:
             f"The encoder {job.encoder!r} differs between machines ({model.path}); put the same files on all."
         )
     precision = _common_precision(settings, device, workers)
-    encoder = Encoder(model.path, settings.max_length, precision, device)
+    encoder = Encoder(model.path, settings.encoder, precision, device, settings.chunk_tokens)
 
-    def progress(done: int, steps: int, loss: float) -> None:
-        workspace.write_bytes(_PROGRESS, json.dumps({"step": done, "steps": steps, "loss": loss}).encode())
+    def progress(phase: str, done: int, total: int, record: dict[str, float]) -> None:
+        content = {"phase": phase, "done": done, "total": total, "record": record}
+        workspace.write_bytes(_PROGRESS, json.dumps(content).encode())
 
-    rows = read_rows(workspace, select(workspace, settings))
+    data = _data(workspace, settings, job.seed, encoder, workers, lambda d, t: progress("tokenising", d, t, {}))
     checkpoints = workspace.local_folder("checkpoints")
-    summary = train(rows, encoder, settings, job.seed, checkpoints, workers, progress)
+    run = Run(
+        data,
+        encoder,
+        settings,
+        job.seed,
+        checkpoints,
+        Log(workspace.local_folder("training") / LOG),
+        workers,
+        lambda done, total, record: progress("training", done, total, record),
+    )
+    summary = run()
     if workers.rank == 0:
         _save_model(encoder, workspace.local_folder("model"))
-        result = asdict(summary) | {"precision": precision}
+        model_is = model_facts(encoder.model).model_dump()
+        result = asdict(summary) | {"precision": precision, "workers": workers.size, "model": model_is}
         workspace.write_bytes(_SUMMARY, json.dumps(result).encode())
+
+
+def _data(
+    workspace: Workspace,
+    settings: TrainSettings,
+    seed: int,
+    encoder: "Encoder",
+    workers: "Workers",
+    progress: Callable[[int, int], None],
+) -> Data:
+    """Have worker 0 write the store; the others wait until it is there, however long that takes.
+
+    Raises:
+        UserError: there is nothing to train on.
+    """
+    from causalneg.training.data.prepare import prepare
+
+    folder = workspace.local_folder(DATA)
+    if workers.rank == 0:
+        data = prepare(workspace, folder, encoder, settings, seed, progress)
+    else:
+        while not is_whole(folder):
+            time.sleep(_POLL)
+        data = Data(folder)
+    if not len(data["rows.train"]):
+        raise UserError(
+            f"None of the {data.facts['pairs']} train pairs of {workspace.root_url} has an accepted negative; "
+            "look at the thresholds of mine and generate."
+        )
+    return data
 
 
 def _save_model(encoder: "Encoder", target: Path) -> None:
@@ -125,16 +174,18 @@ def _require_resources(settings: TrainSettings) -> dict[str, float]:
     """Return what a worker sets aside in Ray.
 
     Raises:
-        UserError: the cluster has less than all workers need, and would wait for ever.
+        UserError: the cluster has less than the fewest workers need, and would wait for ever.
     """
     import ray
 
     each = {"CPU": float(settings.threads or 1)} | ({"GPU": 1.0} if settings.gpu else {})
     there = ray.cluster_resources()
+    fewest = settings.min_workers or settings.workers
+    name_of_setting = "train.min_workers" if settings.min_workers else "train.workers"
     for name, amount in each.items():
-        if there.get(name, 0) < amount * settings.workers:
+        if there.get(name, 0) < amount * fewest:
             raise UserError(
-                f"train.workers = {settings.workers} needs {amount * settings.workers:g} {name}s, "
+                f"{name_of_setting} = {fewest} needs {amount * fewest:g} {name}s, "
                 f"but Ray has {there.get(name, 0):g}; lower train.workers or train.threads, or add machines."
             )
     return each
@@ -145,11 +196,12 @@ def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    number = (settings.min_workers, settings.workers) if settings.min_workers else settings.workers
     trainer = TorchTrainer(
         _work,
         train_loop_config=asdict(job),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.workers,
+            num_workers=number,  # type: ignore[arg-type] # Ray's words for it leave the pair out
             use_gpu=settings.gpu,
             resources_per_worker=_require_resources(settings),
         ),
@@ -172,13 +224,80 @@ def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
         raise
 
 
+class _Watcher:
+    """Shows what worker 0 writes of its progress, and hands the log to the trackers."""
+
+    def __init__(self, workspace: Workspace, settings: TrainSettings, report: Reporter, trackers: Trackers) -> None:
+        self._workspace, self._settings, self._report, self._trackers = workspace, settings, report, trackers
+        self._log = Log(workspace.local_folder("training") / LOG)
+        self._told = 0
+        self._phase = ""
+        self._done = 0
+        self._meter: Meter | None = None
+
+    def look(self) -> None:
+        """Show what is new."""
+        if self._workspace.exists(_PROGRESS):
+            now = json.loads(self._workspace.read_bytes(_PROGRESS))
+            if now["phase"] != self._phase:
+                self._begin(now)
+            if self._meter and now["done"] > self._done:
+                self._meter.advance(now["done"] - self._done, _note(now["record"]))
+                self._done = now["done"]
+        for record in self._log.read()[self._told :] if self._settings.trackers else ():
+            self._trackers.log(record)
+            self._told += 1
+
+    def _begin(self, now: dict[str, Any]) -> None:
+        self.close()
+        self._phase = now["phase"]
+        unit = "texts" if self._phase == "tokenising" else "steps"
+        if self._phase == "training":
+            _say(Data(self._workspace.local_folder(DATA)), now["total"], self._report)
+        self._done = now["done"]
+        self._meter = Meter(self._report.console, self._phase, now["total"], unit, now["done"])
+
+    def close(self) -> None:
+        if self._meter:
+            self._meter.close()
+            self._meter = None
+
+
+def _say(data: Data, steps: int, report: Reporter) -> None:
+    facts = data.facts
+    report.line(
+        f"train: {facts['rows']:,} of {facts['pairs']:,} pairs with {facts['mined']:,} mined and "
+        f"{facts['generated']:,} generated negatives, {steps:,} steps"
+    )
+    if facts["dev_query"]:
+        report.line(f"train: watched on {facts['dev_query']:,} dev queries and {facts['dev_passage']:,} passages")
+    if facts["same_as_positive"]:
+        report.line(
+            f"train: {facts['same_as_positive']:,} negatives left out: up to train.encoder.passage_length their tokens "
+            "are the positive's",
+            style="yellow",
+        )
+
+
+_SHOWN = ("loss/total", "loss/info_nce", "loss/entropy", "loss/balance", "loss/distillation")
+
+
+def _note(record: dict[str, float]) -> str:
+    """Return what is said beside the progress."""
+    if not record:
+        return ""
+    parts = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in record.items() if name in _SHOWN]
+    rates = f"rate {record['learning_rate']:.1e}, {record['rows_per_second']:.1f} rows/s"
+    return ", ".join([*parts, rates, f"{record['tokens_per_second']:,.0f} tokens/s"])
+
+
 def launch(
     workspace: Workspace,
     model: ResolvedModel,
     settings: TrainSettings,
     seed: int,
-    steps: int,
     report: Reporter,
+    trackers: Trackers,
 ) -> dict[str, Any]:
     """Train with Ray Train, from the newest checkpoint on, and write `model/`.
 
@@ -186,35 +305,32 @@ def launch(
         workspace: a local one.
         model: encoder to start from.
         settings: of the stage.
-        seed: of the order of rows.
-        steps: optimiser steps in all, for the progress.
+        seed: of all that is drawn.
         report: shows the progress.
+        trackers: get the log's records.
 
     Returns:
-        `worker.Summary` as a dict, and the `precision` that was used.
+        `worker.Summary` as a dict, the `precision` that was used and the `workers` that finished.
     """
     # Workers run in another folder, so what they are told must not be relative.
-    root = workspace.root if workspace.is_local else workspace.root_url
+    root = str(Path(workspace.root).absolute()) if workspace.is_local else workspace.root_url
     name = str(model.path) if Path(model.name).expanduser().is_dir() else model.name
     job = Job(root, name, model.fingerprint, seed, settings.model_dump(mode="json"))
-    from causalneg.training.checkpoint import newest, step_of
-
     checkpoints = workspace.local_folder("checkpoints")
     workspace.remove(_PROGRESS)
-    first = step_of(newest(checkpoints))
-    with ray_session(), report.meter("training", steps, "steps", first) as meter:
+    watcher = _Watcher(workspace, settings, report, trackers)
+    with ray_session():
         # In the main thread Ray Train would put its own handler in place of Ctrl-C's.
         outcome: Future[None] = Future()
         threading.Thread(target=_settle, args=(outcome, job, settings, checkpoints / "ray"), daemon=True).start()
-        shown = first
-        while not outcome.done():
-            time.sleep(_POLL)
-            if workspace.exists(_PROGRESS):
-                now = json.loads(workspace.read_bytes(_PROGRESS))
-                if now["step"] > shown:
-                    meter.advance(now["step"] - shown, f"loss {now['loss']:.3f}")
-                    shown = now["step"]
-        outcome.result()
+        try:
+            while not outcome.done():
+                time.sleep(_POLL)
+                watcher.look()
+            outcome.result()
+            watcher.look()
+        finally:
+            watcher.close()
     return dict(json.loads(workspace.read_bytes(_SUMMARY)))
 
 

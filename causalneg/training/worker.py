@@ -1,49 +1,35 @@
 """The loop of one training worker. It knows its rank and how to add up a tensor over workers, and no Ray."""
 
+import math
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from causalneg.config import TrainSettings
+from causalneg.errors import UserError
 from causalneg.records import Source
 from causalneg.training import checkpoint
-from causalneg.training.batch import (
-    TrainingRow,
-    micro_batches,
-    pad,
-    row_order,
-    steps_per_epoch,
-    worker_slice,
-)
-from causalneg.training.encoder import Encoder
-from causalneg.training.loss import LossSums, loss_sums
+from causalneg.training.data.batch import row_tokens
+from causalneg.training.data.order import row_order, steps_per_epoch
+from causalneg.training.data.store import Data
+from causalneg.training.dev import MEASURE, Dev
+from causalneg.training.early import Best
+from causalneg.training.encoder.encoder import Encoder
+from causalneg.training.log import Log
+from causalneg.training.objective.loss import Counts, LossSums
+from causalneg.training.objective.weights import matching, rule_weights
+from causalneg.training.optimizer import FlatGradients, adamw, learning_rate
+from causalneg.training.step import Step
+from causalneg.training.workers import Workers
 
-_MICRO_TOKENS = 16_384  # tokens at most, padded, whose activations are held at once
 _REPORT_EVERY = 0.5  # seconds
-
-
-class Workers(Protocol):
-    """The workers that train together, as one of them sees them."""
-
-    rank: int
-    size: int
-
-    def add_up(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all workers; each of them must call this."""
-
-
-class Alone:
-    """The only worker."""
-
-    rank, size = 0, 1
-
-    def add_up(self, tensor: Tensor) -> None:
-        """Leave the tensor as it is."""
+_FIRST_SCALE = 1024.0  # of the loss with fp16; a low temperature makes gradients large, and it grows by itself
 
 
 @dataclass(frozen=True)
@@ -51,152 +37,278 @@ class Summary:
     """What came of training.
 
     Attributes:
-        steps: optimiser steps.
-        epochs: means per query of each epoch: `loss`, `info_nce`, and over queries with generated negatives
-            `entropy`, `balance`, `generated_mass`, `expected_mass`.
+        steps: optimiser steps done.
+        epochs: means per query of each epoch: `loss`, `info_nce`, and over the queries that have what they are about
+            `entropy`, `balance`, `generated_mass`, `expected_mass`, `distillation`.
         rows_per_second: queries with their passages, over all workers.
+        tokens_per_second: of their texts, over all workers.
+        waiting: share of the steps' time in which the encoder waited for data.
+        evaluating: share of the time that evaluations took.
+        peak_memory_gib: largest memory of the first worker's process, GiB.
+        dev: nDCG@10 on the dev queries before training and at its best, and the step of the best.
+        stopped_early: whether training stopped before its last step.
     """
 
     steps: int
     epochs: list[dict[str, float]]
     rows_per_second: float
+    tokens_per_second: float
+    waiting: float
+    evaluating: float
+    peak_memory_gib: float
+    dev: dict[str, float]
+    stopped_early: bool
 
 
-Progress = Callable[[int, int, float], None]
-"""Called by worker 0 with the steps done, all steps, and the last step's loss."""
+@dataclass
+class State:
+    """Where training stands; what of it is not the weights' and moments'.
+
+    Attributes:
+        step: steps done.
+        seconds: of steps.
+        waited: seconds of steps in which the encoder waited for data.
+        evaluated: seconds of evaluations.
+        tokens: of the rows trained on.
+        rows: trained on.
+        history: sums of each epoch, as `LossSums`.
+        best: state of `Best`.
+        base: nDCG@10 before training.
+        scaler: state of the loss scaler, with fp16.
+        stopped: whether it was stopped early.
+    """
+
+    step: int
+    seconds: float
+    waited: float
+    evaluated: float
+    tokens: int
+    rows: int
+    history: list[list[float]]
+    best: dict[str, float | int | None]
+    base: float | None
+    scaler: dict[str, float]
+    stopped: bool
 
 
-def learning_rate(step: int, steps: int, warmup: float, peak: float) -> float:
-    """Return the rate of a step (from 0): a linear rise over the first `warmup` share, then a linear fall."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * (steps - step) / (steps - rising)
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called by worker 0 with the steps done, all steps, and the last record of the log."""
 
 
-def means(sums: Sequence[float], entropy_weight: float) -> dict[str, float]:
+def means(sums: Sequence[float], settings: TrainSettings) -> dict[str, float]:
     """Turn summed `LossSums` into means per query; none of a part that no query had."""
     s = LossSums(*(torch.tensor(value, dtype=torch.float64) for value in sums))
-    rows, generated_rows = int(s.rows), int(s.generated_rows)
-    result = {"loss": float(s.total(rows, generated_rows, entropy_weight))}
+    rows, generated_rows, teacher_rows = int(s.rows), int(s.generated_rows), int(s.teacher_rows)
+    result = {"loss": float(s.total(Counts(rows, generated_rows, teacher_rows), settings.loss))}
     if rows:
         result["info_nce"] = float(s.info_nce) / rows
+        if settings.loss.false_negative_margin is not None:
+            result["false_negatives"] = float(s.false_negatives) / rows
     if generated_rows:
         for name in ("entropy", "balance", "generated_mass", "expected_mass"):
             result[name] = float(getattr(s, name)) / generated_rows
+    if teacher_rows and settings.loss.distillation != "none":
+        result["distillation"] = float(s.distillation) / teacher_rows
     return result
 
 
-def row_loss(encoder: Encoder, rows: Sequence[TrainingRow], settings: TrainSettings) -> LossSums:
-    """Embed rows and compute the sums of their loss, with gradients."""
-    batch = pad(rows)
-    device = encoder.device
-    queries, passages = encoder.embed(batch.queries, "query"), encoder.embed(batch.passages, "passage")
-    return loss_sums(
-        queries,
-        passages[torch.from_numpy(batch.positive).to(device)],
-        passages[torch.from_numpy(batch.negatives).to(device)],
-        torch.from_numpy(batch.mask).to(device),
-        torch.from_numpy(batch.generated).to(device),
-        settings.temperature,
-        settings.entropy_temperature,
-    )
+def source_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
+    """Return the weight of a negative of each source about which nothing else is known; nothing without rules."""
+    if not settings.weights:
+        return {}
+    weights = rule_weights(settings.weights, progress)
+    masks = {source.value: matching(settings.weights, source, None, {}) for source in Source}
+    return {name: float(np.prod([w for r, w in enumerate(weights) if mask >> r & 1])) for name, mask in masks.items()}
 
 
-class FlatGradients:
-    """All gradients, and behind them the loss sums, in one tensor: one exchange between workers per step."""
+class Run:
+    """A training run as one worker does it.
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        total = sum(p.numel() for p in parameters)
-        self.flat = torch.zeros(total + len(LossSums._fields), device=parameters[0].device)
-        self.gradients, self.sums = self.flat[:total], self.flat[total:]
-        start = 0
-        for parameter in parameters:
-            parameter.grad = self.gradients[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-
-    def clip(self, max_norm: float) -> None:
-        """Scale the gradients down to a norm, without waiting for the device."""
-        self.gradients.mul_((max_norm / (self.gradients.norm() + 1e-6)).clamp(max=1.0))
-
-
-def _optimizer(encoder: Encoder, settings: TrainSettings) -> torch.optim.Optimizer:
-    parameters = [p for p in encoder.model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},  # biases and norms
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
-
-
-def train(
-    rows: Sequence[TrainingRow],
-    encoder: Encoder,
-    settings: TrainSettings,
-    seed: int,
-    checkpoints: Path,
-    workers: Workers,
-    progress: Progress,
-) -> Summary:
-    """Train the encoder from the newest checkpoint on, or from the start.
-
-    Every worker holds all rows and takes its part of each batch; gradients are summed over workers once per
-    step. Knowing the whole batch, each divides by the counts of the whole batch with no exchange.
+    Every worker reads the same rows and takes its part of each batch; gradients are summed over workers once per
+    step. So the result is the same for any number of workers, up to rounding; with `in_batch` candidates it is not,
+    since these are a worker's.
 
     Args:
-        rows: all rows, the same in every worker.
+        data: rows and tokens.
         encoder: is changed.
         settings: of the stage.
-        seed: of the order of rows.
+        seed: of the order of rows, dropout and what is watched.
         checkpoints: folder of the training state, the same for all workers.
+        log: written by worker 0.
         workers: this worker and how it reaches the others.
         progress: called by worker 0.
     """
-    per_epoch = steps_per_epoch(len(rows), settings.batch_size)
-    steps = settings.epochs * per_epoch
-    optimizer = _optimizer(encoder, settings)
-    history = torch.zeros(settings.epochs, len(LossSums._fields), dtype=torch.float64, device=encoder.device)
-    seconds, first = 0.0, 0
-    if found := checkpoint.newest(checkpoints):
-        state = checkpoint.load(found, encoder.model, optimizer)
-        first, seconds = state["step"], state["seconds"]
-        history.copy_(torch.tensor(state["history"], dtype=torch.float64))
-    flat = FlatGradients([p for g in optimizer.param_groups for p in g["params"]])
-    max_texts = _MICRO_TOKENS // settings.max_length
 
-    started, said = time.monotonic(), 0.0
-    for step in range(first, steps):
-        epoch, number = divmod(step, per_epoch)
-        if step == first or number == 0:
-            order = row_order(len(rows), seed, epoch).tolist()
-        batch = order[number * settings.batch_size : (number + 1) * settings.batch_size]
-        generated_rows = sum(any(n.source is Source.GENERATED for n in rows[i].negatives) for i in batch)
-        flat.flat.zero_()
-        own = [rows[i] for i in worker_slice(batch, workers.rank, workers.size)]
-        for part in micro_batches(own, max_texts):
-            sums = row_loss(encoder, part, settings)
-            sums.total(len(batch), generated_rows, settings.entropy_weight).backward()
-            flat.sums += sums.stacked()
-        workers.add_up(flat.flat)
-        flat.clip(settings.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings.warmup, settings.learning_rate)
-        optimizer.step()
-        history[epoch] += flat.sums
+    def __init__(
+        self,
+        data: Data,
+        encoder: Encoder,
+        settings: TrainSettings,
+        seed: int,
+        checkpoints: Path,
+        log: Log,
+        workers: Workers,
+        progress: Progress,
+    ) -> None:
+        self._data, self._encoder, self._settings, self._seed = data, encoder, settings, seed
+        self._checkpoints, self._log, self._workers, self._progress = checkpoints, log, workers, progress
+        self._rows = np.asarray(data["rows.train"])
+        self._per_epoch = steps_per_epoch(len(self._rows), settings.batch_size)
+        self.steps = settings.epochs * self._per_epoch
+        parameters = encoder.parameters()
+        self._optimizer = adamw(parameters, settings.learning_rate, settings.weight_decay)
+        self._scaler = torch.amp.GradScaler(
+            encoder.device.type, init_scale=_FIRST_SCALE, enabled=encoder.precision == "fp16"
+        )
+        self._step = Step(encoder, data, settings, seed, workers)
+        self._dev = Dev(encoder, data, settings, seed, workers)
+        self._best = Best(settings.dev.patience)
+        self._state = State(
+            0, 0.0, 0.0, 0.0, 0, 0, [[0.0] * len(LossSums._fields)] * settings.epochs, {}, None, {}, stopped=False
+        )
+        if found := checkpoint.newest(checkpoints):
+            weights, state = checkpoint.load(found, self._optimizer)
+            encoder.load_trained_state(weights)
+            self._state = State(**state)
+            self._best = Best.from_state(self._state.best)
+            self._scaler.load_state_dict(self._state.scaler)
+        self._flat = FlatGradients(parameters, len(LossSums._fields))
+        self._history = torch.tensor(self._state.history, dtype=torch.float64, device=encoder.device)
+        self._last_evaluation = 0.0
+        if workers.rank == 0:
+            log.truncate(self._state.step if found else -1)
 
-        done, now = step + 1, time.monotonic()
-        if workers.rank == 0 and (done % settings.checkpoint_every == 0 or done == steps):
-            state = {
-                "step": done,
-                "epoch": epoch,
-                "seconds": seconds + now - started,
-                "history": history.tolist(),
-            }
-            checkpoint.save(checkpoints, done, encoder.model, optimizer, state)
-        if workers.rank == 0 and (now - said >= _REPORT_EVERY or done == steps):
-            said = now
-            progress(done, steps, means(flat.sums.tolist(), settings.entropy_weight)["loss"])
+    def __call__(self) -> Summary:
+        """Train from the newest checkpoint on, or from the start, and leave the best weights in the encoder.
 
-    seconds += time.monotonic() - started
-    epochs = [means(sums, settings.entropy_weight) for sums in history.tolist()]
-    return Summary(steps, epochs, settings.epochs * len(rows) / max(seconds, 1e-9))
+        Raises:
+            UserError: the loss is no number any more.
+        """
+        state = self._state
+        if not state.step and not state.stopped:
+            state.base = self._evaluate().get(MEASURE)
+        record: dict[str, float] = {}
+        said, logged, rows, tokens = time.monotonic(), time.monotonic(), 0, 0
+        order, order_of = np.empty(0, np.int64), -1
+        while state.step < self.steps and not state.stopped:
+            started = time.monotonic()
+            epoch, number = divmod(state.step, self._per_epoch)
+            if order_of != epoch:
+                order, order_of = row_order(len(self._rows), self._seed, epoch), epoch
+            batch = self._rows[order[number * self._settings.batch_size : (number + 1) * self._settings.batch_size]]
+            norm = self._train(batch)
+            self._history[epoch] += self._flat.sums
+            state.step += 1
+            done, last = state.step, state.step == self.steps
+            batch_tokens = int(row_tokens(self._data, batch).sum())
+            state.rows, state.tokens = state.rows + len(batch), state.tokens + batch_tokens
+            rows, tokens = rows + len(batch), tokens + batch_tokens
+            if done % self._settings.log_every == 0 or last:
+                took = time.monotonic() - logged
+                record = self._record(norm, rows / took, tokens / took)
+                logged, rows, tokens = time.monotonic(), 0, 0
+            if self._workers.rank == 0 and (time.monotonic() - said >= _REPORT_EVERY or last):
+                said = time.monotonic()
+                self._progress(done, self.steps, record)
+            state.seconds += time.monotonic() - started
+            if done % (self._settings.dev.every or self._per_epoch) == 0 or last:
+                self._judge(self._evaluate())
+                logged += self._last_evaluation
+            if self._workers.rank == 0 and (done % self._settings.checkpoint_every == 0 or last or state.stopped):
+                self._save()
+        return self._finish()
+
+    def _train(self, batch: np.ndarray) -> Tensor:
+        """Do one step; return the norm of the gradient."""
+        settings, state = self._settings, self._state
+        self._flat.flat.zero_()
+        scale = self._scaler.scale(torch.ones((), device=self._encoder.device))
+        self._flat.sums += self._step(state.step, batch, state.step / self.steps, scale)
+        state.waited += self._step.waited
+        self._workers.add_up(self._flat.flat)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate(state.step)
+        self._scaler.unscale_(self._optimizer)
+        norm = self._flat.clip(settings.max_grad_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return norm
+
+    def _rate(self, step: int) -> float:
+        settings = self._settings
+        return learning_rate(step, self.steps, settings.warmup, settings.learning_rate, settings.schedule)
+
+    def _record(self, norm: Tensor, rows_per_second: float, tokens_per_second: float) -> dict[str, float]:
+        """Log the last step.
+
+        Raises:
+            UserError: its loss is no number.
+        """
+        state, settings = self._state, self._settings
+        parts = means(self._flat.sums.tolist(), settings)
+        if not math.isfinite(parts["loss"]):
+            raise UserError(
+                f"The loss is {parts['loss']} at step {state.step}; lower train.learning_rate"
+                + ("." if self._encoder.precision == "fp32" else ", or set train.precision to fp32.")
+            )
+        record = {
+            "step": state.step,
+            "epoch": state.step / self._per_epoch,
+            "loss/total": parts.pop("loss"),
+            **{f"loss/{name}": value for name, value in parts.items()},
+            "learning_rate": self._rate(state.step - 1),
+            "gradient_norm": float(norm),
+            "rows_per_second": rows_per_second,
+            "tokens_per_second": tokens_per_second,
+            **{f"weight/{k}": v for k, v in source_weights(settings, (state.step - 1) / self.steps).items()},
+        }
+        if self._workers.rank == 0:
+            self._log.append({"kind": "train", **record})
+        return record
+
+    def _evaluate(self) -> dict[str, float]:
+        found = self._dev()
+        self._last_evaluation = found["seconds"]
+        self._state.evaluated += found["seconds"]
+        if self._workers.rank == 0:
+            place = {"step": self._state.step, "epoch": self._state.step / self._per_epoch}
+            self._log.append({"kind": "dev", **place, **found})
+        return found
+
+    def _judge(self, found: dict[str, float]) -> None:
+        """Keep the weights if they are the best so far, and decide whether to stop."""
+        if MEASURE not in found:
+            return
+        if self._best.update(self._state.step, found[MEASURE]) and self._workers.rank == 0:
+            checkpoint.save_best(self._checkpoints, self._encoder.trained_state())
+        self._state.stopped = self._best.should_stop and self._state.step < self.steps
+
+    def _save(self) -> None:
+        state = self._state
+        state.history, state.best, state.scaler = (
+            self._history.tolist(),
+            self._best.state(),
+            dict(self._scaler.state_dict()),
+        )
+        weights = self._encoder.trained_state()
+        checkpoint.save(self._checkpoints, state.step, weights, self._optimizer, vars(state))
+
+    def _finish(self) -> Summary:
+        state, best = self._state, self._best
+        dev: dict[str, float] = {}
+        if best.step is not None and best.value is not None:
+            if self._workers.rank == 0 and best.step != state.step:
+                self._encoder.load_trained_state(checkpoint.load_best(self._checkpoints))
+            dev = {"before": float(state.base or 0.0), "best": best.value, "best_step": best.step}
+        reached = self._history.tolist()[: -(-state.step // self._per_epoch)]
+        return Summary(
+            state.step,
+            [means(sums, self._settings) for sums in reached],
+            state.rows / max(state.seconds, 1e-9),
+            state.tokens / max(state.seconds, 1e-9),
+            state.waited / max(state.seconds, 1e-9),
+            state.evaluated / max(state.evaluated + state.seconds, 1e-9),
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+            dev,
+            state.stopped,
+        )

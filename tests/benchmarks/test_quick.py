@@ -15,6 +15,7 @@ BENCHMARKS = {
     "gates": [pytest.mark.vllm],
     "generation": [pytest.mark.vllm],
     "import_scale": [],
+    "loss": [],
     "mining": [],
 }  # with the marks of what they start
 FIELDS = {"metric", "unit", "ours", "peer_name", "peer", "ratio", "goal"}

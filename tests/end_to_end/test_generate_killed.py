@@ -1,16 +1,14 @@
 """Killing what generates, for real: driver, worker, engine, and a pair that kills; nothing lost, nothing twice."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import descendants, start, wait_until_gone
 
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.pairs import train_pairs
@@ -21,11 +19,6 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 QUERIES = "24"
 SMALL_BATCHES = ["--engine.batch-pairs", "2", "--engine.batches-in-flight", "2"]
-
-
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "causalneg.cli", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
 
 
 def drafts_of(workspace: Workspace) -> Drafts | None:
@@ -46,24 +39,6 @@ def wait_for(workspace: Workspace, driver: subprocess.Popen[bytes], count: int) 
         assert driver.poll() is None, "generate ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def descendants(driver: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(driver.pid).children(recursive=True):
-        try:
-            if wanted(" ".join(process.cmdline())):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def wait_until_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=60)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=30)
 
 
 def check_whole(workspace: Workspace) -> None:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from causalneg.generation.reporting.card import COLUMNS, card, inline, size_category
+from causalneg.generation.reporting.card import COLUMNS, card, size_category
 from causalneg.generation.reporting.leakage import LeakageReport, Probe
 from causalneg.generation.reporting.page import GATES, Example, marked, meaning, page, shortened
 from causalneg.generation.reporting.report import GenerationReport, Histogram, Tally, duration, summary
 from causalneg.generation.reporting.surface import Telling
 from causalneg.generation.select import DUPLICATE, SURPLUS, VIOLATION_SHARE
 from causalneg.generation.select import GATES as ASKED
+from causalneg.markdown import inline
 from causalneg.records import (
     Change,
     Edit,

@@ -23,7 +23,7 @@ def _one_thread() -> None:
 def workspace(tmp_path: Path) -> Workspace:
     """A workspace of seven train pairs; the last has no negatives, one a single, one only mined ones."""
     made = Workspace(str(tmp_path / "workspace"))
-    stage = made.begin("import", {}, [])
+    stage = made.begin("import", {"import": {"source": "topics"}}, [])
     passages = [
         Passage(id=f"p{i}", title=topic, text=f"A passage on {topic}, " + f"with detail {i} of it " * (i + 1))
         for i, topic in enumerate(_TOPICS)

@@ -1,6 +1,7 @@
 """The train stage on a workspace."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from causalneg.workspace import Workspace
 
 
 def _config(workspace: Workspace, **train: object) -> Config:
-    fast = {"epochs": 2, "batch_size": 4, "max_length": 32, "precision": "fp32", "threads": 1}
+    fast = {
+        "epochs": 2,
+        "batch_size": 4,
+        "encoder.query_length": 32,
+        "encoder.passage_length": 32,
+        "precision": "fp32",
+        "threads": 1,
+        "log_every": 1,
+    }
     flags = {f"train.{name}": value for name, value in (fast | train).items()}
     return load_config(None, {"workspace": workspace.root_url, **flags})
 
@@ -25,7 +34,7 @@ def test_generated_negatives_need_generate(workspace: Workspace) -> None:
 
 def test_no_negative_at_all_is_the_users_to_mend(workspace: Workspace) -> None:
     workspace.remove("mined")
-    with pytest.raises(UserError, match="None of the 7 train pairs"):
+    with pytest.raises(UserError, match="No train pair of"):
         run(_config(workspace, generated_per_query=0), workspace, Reporter(io.StringIO()))
 
 
@@ -54,6 +63,12 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert (one.details["mined"], one.details["generated"], one.details["steps"]) == (18, 9, 4)
         assert one.details["precision"] == "fp32"
         assert not workspace.exists("checkpoints")
+        assert one.details["dev"] == {}  # of six queries none are held out
+        page = workspace.read_bytes("training/report.html").decode()
+        assert "<svg" in page
+        card = workspace.read_bytes("model/README.md").decode()
+        assert "18" in card
+        assert json.loads(workspace.read_bytes("model/causalneg.json"))["train"]["loss"]["entropy_weight"] == 0.05
 
         # The number of workers does not determine the result, so the stage is done.
         again = run(_config(workspace, workers=2), workspace, Reporter(io.StringIO()))

@@ -1,68 +1,37 @@
-"""The worker loop: schedule, exact resume, parts of a batch."""
+"""The worker loop: exact resume, the best checkpoint, early stopping, what is logged."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from training_samples import prepared, random_workspace, tiny_encoder, tiny_settings
 
 from causalneg.config import TrainSettings
-from causalneg.records import Source
+from causalneg.errors import UserError
 from causalneg.training import checkpoint
-from causalneg.training.batch import NegativeText, TrainingRow
-from causalneg.training.encoder import Encoder
-from causalneg.training.worker import Alone, Summary, learning_rate, train
-
-WORDS = [f"w{i}" for i in range(40)]
-SETTINGS = TrainSettings(
-    epochs=3, batch_size=4, precision="fp32", max_length=16, learning_rate=1e-3, checkpoint_every=2
-)
+from causalneg.training.data.store import Data
+from causalneg.training.dev import Dev
+from causalneg.training.encoder.encoder import Encoder
+from causalneg.training.log import Log
+from causalneg.training.worker import Run, Summary, means, source_weights
+from causalneg.training.workers import Alone
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two small layers with random weights in sentence-transformers layout."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    folder = tmp_path_factory.mktemp("tiny")
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    torch.manual_seed(0)
-    bert = BertModel(
-        BertConfig(vocab_size=45, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-    )
-    bert.save_pretrained(folder / "bert")
-    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
-    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
-    model.save_pretrained(str(folder / "model"), create_model_card=False)
-    return folder / "model"
+    return tiny_encoder(tmp_path_factory.mktemp("model") / "tiny", dropout=0.2)
 
 
-def _encoder(path: Path) -> Encoder:
-    return Encoder(path, SETTINGS.max_length, "fp32", torch.device("cpu"))
+@pytest.fixture(scope="module")
+def data(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("data")
+    settings = tiny_settings()
+    return prepared(random_workspace(folder / "ws", rows=15), folder / "data", _encoder(tiny, settings), settings)
 
 
-def _rows(count: int = 10) -> list[TrainingRow]:
-    """Rows of random words; every third has no generated negative."""
-    generator = torch.Generator().manual_seed(1)
-
-    def text() -> str:
-        length = int(torch.randint(2, 12, (1,), generator=generator))
-        return " ".join(WORDS[i] for i in torch.randint(0, 40, (length,), generator=generator).tolist())
-
-    return [
-        TrainingRow(
-            text(),
-            text(),
-            (
-                *(NegativeText(text(), Source.MINED) for _ in range(1 + r % 4)),
-                *(NegativeText(text(), Source.GENERATED) for _ in range(r % 3)),
-            ),
-        )
-        for r in range(count)
-    ]
+def _encoder(path: Path, settings: TrainSettings) -> Encoder:
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    return Encoder(path, settings.encoder, precision, torch.device("cpu"), settings.chunk_tokens)
 
 
 def _weights(encoder: Encoder) -> dict[str, torch.Tensor]:
@@ -73,65 +42,184 @@ class KilledError(Exception):
     """The process died."""
 
 
-def _train(encoder: Encoder, folder: Path, die_at: int | None = None) -> Summary:
-    def progress(done: int, steps: int, loss: float) -> None:
+def _train(
+    path: Path, data: Data, settings: TrainSettings, folder: Path, die_at: int | None = None
+) -> tuple[Encoder, Summary]:
+    def progress(done: int, steps: int, record: dict[str, float]) -> None:
         if die_at is not None and done >= die_at:
             raise KilledError
 
-    return train(_rows(), encoder, SETTINGS, 5, folder, Alone(), progress)
+    encoder = _encoder(path, settings)
+    run = Run(data, encoder, settings, 5, folder, Log(folder / "log.jsonl"), Alone(), progress)
+    return encoder, run()
 
 
-def test_loss_falls_and_the_summary_tells(tiny: Path, tmp_path: Path) -> None:
-    summary = _train(_encoder(tiny), tmp_path)
+def test_loss_falls_and_the_summary_tells(tiny: Path, data: Data, tmp_path: Path) -> None:
+    _, summary = _train(tiny, data, tiny_settings(), tmp_path)
     assert summary.steps == 9
     assert len(summary.epochs) == 3
     assert summary.epochs[-1]["loss"] < summary.epochs[0]["loss"]
     assert 0 < summary.epochs[0]["generated_mass"] < 1
     assert summary.epochs[0]["entropy"] > 0
+    assert summary.dev.keys() == {"before", "best", "best_step"}
+    assert 0 <= summary.waiting < 1
+    assert summary.rows_per_second > 0
 
 
+VARIANTS = {
+    "plain": {},
+    "dropout": {"encoder__dropout": True},
+    "lora": {"encoder__lora_rank": 2},
+    "global": {"loss__candidates": "global"},
+    "curriculum": {"weights": [{"source": "generated", "start": 0.0, "weight": 1.0}], "schedule": "cosine"},
+    "fp16": {"precision": "fp16"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("die_at", [1, 3, 4, 7, 9])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    tiny: Path, tmp_path: Path, die_at: int, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, data: Data, tmp_path: Path, variant: str, die_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("causalneg.training.worker._REPORT_EVERY", 0.0)
-    whole = _encoder(tiny)
-    expected = _train(whole, tmp_path / "whole")
+    settings = tiny_settings(**VARIANTS[variant])
+    whole, expected = _train(tiny, data, settings, tmp_path / "whole")
     with pytest.raises(KilledError):
-        _train(_encoder(tiny), tmp_path / "cut", die_at)
+        _train(tiny, data, settings, tmp_path / "cut", die_at)
     found = checkpoint.newest(tmp_path / "cut")
-    assert checkpoint.step_of(found) == (9 if die_at == 9 else die_at - die_at % 2)
-    resumed = _encoder(tiny)
-    summary = _train(resumed, tmp_path / "cut")
+    assert checkpoint.step_of(found) == die_at - 1 - (die_at - 1) % 2
+    resumed, summary = _train(tiny, data, settings, tmp_path / "cut")
     for name, value in _weights(whole).items():
         assert torch.equal(value, _weights(resumed)[name]), name
-    assert summary.epochs == expected.epochs
+    assert (summary.epochs, summary.dev) == (expected.epochs, expected.dev)
+
+    def lasting(records: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{n: v for n, v in r.items() if "second" not in n} for r in records]
+
+    logs = [lasting(Log(tmp_path / name / "log.jsonl").read()) for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
 
 
-def test_a_checkpoint_that_was_cut_off_is_not_taken(tiny: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_cut_off_is_not_taken(tiny: Path, data: Data, tmp_path: Path) -> None:
     left = tmp_path / ".step-torn"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"torn")
     assert checkpoint.newest(tmp_path) is None
-    _train(_encoder(tiny), tmp_path)
+    _train(tiny, data, tiny_settings(), tmp_path)
     assert not left.exists()
     assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000009"]
     names = sorted(p.name for p in (tmp_path / "step-00000009").iterdir())
     assert names == ["model.safetensors", "optimizer.safetensors", "state.json"]
 
 
-def test_small_micro_batches_train_the_same_encoder(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _watching(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have evaluations find these values, the first one before training."""
+    found = iter(values)
+    monkeypatch.setattr(Dev, "__call__", lambda self: {"nDCG@10": next(found), "seconds": 0.0})
+
+
+def test_the_best_weights_are_kept_and_patience_ends_training(
+    tiny: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, many = _encoder(tiny), _encoder(tiny)
-    _train(one, tmp_path / "one")
-    monkeypatch.setattr("causalneg.training.worker._MICRO_TOKENS", SETTINGS.max_length)
-    _train(many, tmp_path / "many")
+    settings = tiny_settings(dev__every=1, dev__patience=3)
+    _watching([0.9, 0.1, 0.5, 0.4, 0.5, 0.3, 1.0], monkeypatch)  # before; then a tie is no better
+    encoder, summary = _train(tiny, data, settings, tmp_path / "watched")
+    assert (summary.steps, summary.stopped_early) == (5, True)
+    assert summary.dev == {"before": 0.9, "best": 0.5, "best_step": 2}
+
+    best = checkpoint.load_best(tmp_path / "watched")
+    trained = encoder.trained_state()
+    assert all(torch.equal(best[name], trained[name]) for name in best)
+
+    # A run that was stopped stays stopped.
+    _watching([0.0] * 20, monkeypatch)
+    again, summary_again = _train(tiny, data, settings, tmp_path / "watched")
+    assert (summary_again.steps, summary_again.stopped_early) == (5, True)
+    assert all(torch.equal(best[name], again.trained_state()[name]) for name in best)
+
+
+def test_what_is_logged(tiny: Path, data: Data, tmp_path: Path) -> None:
+    rules = [{"source": "generated", "start": 0.0, "weight": 0.6, "begin": 0.2, "end": 0.8}]
+    _train(tiny, data, tiny_settings(weights=rules, log_every=2), tmp_path)
+    records = Log(tmp_path / "log.jsonl").read()
+    trained = [r for r in records if r["kind"] == "train"]
+    assert [r["step"] for r in trained] == [2, 4, 6, 8, 9]
+    assert [r["step"] for r in records if r["kind"] == "dev"] == [0, 3, 6, 9]
+    assert {
+        "loss/total",
+        "loss/info_nce",
+        "loss/entropy",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+    } <= set(trained[0])
+    weights = [r["weight/generated"] for r in trained]
+    assert weights == sorted(weights)
+    assert (weights[0], weights[-1]) == (0.0, 0.6)
+    assert {r["weight/mined"] for r in trained} == {1.0}
+    assert all("nDCG@10" in r and "diagnostics/gradient_cosine" in r for r in records if r["kind"] == "dev")
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(tiny: Path, data: Data, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The loss is nan at step \d+; lower train.learning_rate"):
+        _train(tiny, data, tiny_settings(learning_rate=1e30, warmup=0.0), tmp_path)
+
+
+def test_a_rule_of_weight_nought_is_training_without_them(tiny: Path, data: Data, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    settings = tiny_settings(generated_per_query=0)
+    mined_only = prepared(random_workspace(folder / "ws", rows=15), folder / "data", _encoder(tiny, settings), settings)
+    settings = tiny_settings(weights=[{"source": "generated", "weight": 0.0}])
+    with_rule = prepared(
+        random_workspace(folder / "ws2", rows=15), folder / "data2", _encoder(tiny, settings), settings
+    )
+    one, _ = _train(tiny, mined_only, tiny_settings(generated_per_query=0), tmp_path / "one")
+    two, _ = _train(tiny, with_rule, settings, tmp_path / "two")
     for name, value in _weights(one).items():
-        torch.testing.assert_close(value, _weights(many)[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, _weights(two)[name], rtol=1e-4, atol=1e-5)
 
 
-def test_learning_rate_rises_then_falls() -> None:
-    rates = [learning_rate(step, 10, 0.2, 1.0) for step in range(10)]
-    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
-    assert [learning_rate(step, 2, 0.0, 1.0) for step in range(2)] == [1.0, 0.5]
+def test_source_weights_are_those_of_rules_about_the_source_alone() -> None:
+    settings = tiny_settings(
+        weights=[
+            {"source": "generated", "weight": 0.2},
+            {"score": "relative", "below": 0.5, "weight": 0.1},
+            {"weight": 0.5},
+        ]
+    )
+    assert source_weights(settings, 1.0) == {"mined": 0.5, "generated": pytest.approx(0.1)}
+    assert source_weights(tiny_settings(), 1.0) == {}
+
+
+def test_means_of_nothing_are_left_out() -> None:
+    assert means([0.0] * 10, tiny_settings()) == {"loss": 0.0}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_trains_nearly_the_same(tiny: Path, data: Data, tmp_path: Path, precision: str) -> None:
+    _, exact = _train(tiny, data, tiny_settings(), tmp_path / "fp32")
+    _, low = _train(tiny, data, tiny_settings(precision=precision), tmp_path / precision)
+    assert low.epochs[-1]["loss"] == pytest.approx(exact.epochs[-1]["loss"], rel=0.2)
+
+
+def _mutual_information(tiny: Path, folder: Path, entropy_weight: float) -> float:
+    """Train on data with a shortcut, a word that marks generated negatives, and return how much it tells then."""
+    settings = tiny_settings(
+        epochs=12,
+        learning_rate=3e-3,
+        batch_size=16,
+        dev__share=0.0,
+        dev__every=1000,
+        loss__entropy_weight=entropy_weight,
+        loss__entropy_temperature=0.1,
+    )
+    workspace = random_workspace(folder / "ws", rows=96, marker="w0 w0 w0")
+    store = prepared(workspace, folder / "data", _encoder(tiny, settings), settings)
+    _train(tiny, store, settings, folder)
+    return float(Log(folder / "log.jsonl").read()[-1]["diagnostics/mutual_information"])
+
+
+def test_entropy_lowers_the_mutual_information_of_a_planted_shortcut(tiny: Path, tmp_path: Path) -> None:
+    without = _mutual_information(tiny, tmp_path / "without", 0.0)
+    with_entropy = _mutual_information(tiny, tmp_path / "with", 10.0)
+    assert with_entropy < 0.7 * without, (with_entropy, without)

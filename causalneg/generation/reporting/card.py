@@ -1,7 +1,5 @@
 """The data-set card of generated negatives: a README.md that says what they are, as the Hugging Face Hub reads it."""
 
-import html
-import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -20,6 +18,7 @@ from causalneg.generation.reporting.page import (
     shortened,
 )
 from causalneg.generation.reporting.report import ACCEPTED, GenerationReport
+from causalneg.markdown import inline
 
 # What each column of a negative holds.
 COLUMNS = {
@@ -51,11 +50,6 @@ _CONTEXT = 60  # words of a text shown at its beginning, and at its end
 def size_category(rows: int) -> str:
     """Return the size of a data set as the Hub names it."""
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
-
-
-def inline(text: str) -> str:
-    """Return a text as Markdown for the middle of a line that shows it as it is: no mark-up of its own, no HTML."""
-    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def difference(example: Example) -> str:

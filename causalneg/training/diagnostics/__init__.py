@@ -1,0 +1,1 @@
+"""What training does with the source of its negatives, in figures."""

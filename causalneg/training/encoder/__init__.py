@@ -1,0 +1,1 @@
+"""The encoder at training: loads, tokenises, embeds with gradients, and saves a plain sentence-transformers folder."""

@@ -1,0 +1,100 @@
+"""Killing what trains, for real: the driver, and one of two workers; the final weights are those of a calm run."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import descendants, start, wait_until_gone
+from safetensors.numpy import load_file
+from training_samples import random_workspace, tiny_encoder
+
+from causalneg.workspace import Workspace
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+_FLAGS = (
+    *("--epochs", "100", "--batch-size", "4", "--precision", "fp32", "--threads", "1", "--checkpoint-every", "5"),
+    *("--log-every", "1", "--encoder.query-length", "16", "--encoder.passage-length", "16", "--dev.min-queries", "2"),
+    *("--dev.max-passages", "20", "--dev.every", "50", "--encoder.dropout", "true", "--loss.candidates", "global"),
+)
+_STEPS = 500
+
+
+def _command(folder: Path, workers: int) -> list[str]:
+    encoder = folder / "encoder" / "model"
+    workspace = str(folder / "ws")
+    return ["train", "--workspace", workspace, "--encoder", str(encoder), "--workers", str(workers), *_FLAGS]
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders with the same workspace and encoder."""
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    random_workspace(calm / "ws", rows=20)
+    tiny_encoder(calm / "encoder", dropout=0.1)
+    shutil.copytree(calm, killed)
+    return calm, killed
+
+
+def _wait_for_checkpoint(folder: Path, driver: subprocess.Popen[bytes], beyond: int = 0) -> int:
+    """Wait for a checkpoint after a step that is not the last; return its step."""
+    deadline = time.monotonic() + 300
+    while True:
+        steps = [int(p.name.removeprefix("step-")) for p in (folder / "ws" / "checkpoints").glob("step-*")]
+        if steps and max(steps) > beyond:
+            return max(steps)
+        assert driver.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _same(calm: Path, killed: Path) -> None:
+    one, other = (load_file(folder / "ws" / "model" / "model.safetensors") for folder in (calm, killed))
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+    details = [Workspace(str(folder / "ws")).require("train").details for folder in (calm, killed)]
+    assert details[0]["epochs"] == details[1]["epochs"]
+    assert details[0]["dev"] == details[1]["dev"]
+    assert details[0]["steps"] == _STEPS
+    steps = [json.loads(line)["step"] for line in (killed / "ws" / "training" / "log.jsonl").open()]
+    assert steps == sorted(steps)
+    assert len(set(steps)) == _STEPS + 1
+
+
+def test_a_killed_driver_goes_on_to_the_very_same_weights(twins: tuple[Path, Path]) -> None:
+    calm, killed = twins
+    assert start(*_command(calm, 1)).wait() == 0
+
+    driver = start(*_command(killed, 1))
+    _wait_for_checkpoint(killed, driver)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    wait_until_gone(children)
+    assert not (killed / "ws" / "model").exists()
+    store = (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns
+
+    again = start(*_command(killed, 1))
+    _wait_for_checkpoint(killed, again)
+    assert (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns == store, "tokenised again"
+    assert again.wait() == 0
+    _same(calm, killed)
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(twins: tuple[Path, Path]) -> None:
+    calm, killed = twins
+    assert start(*_command(calm, 2)).wait() == 0
+
+    driver = start(*_command(killed, 2))
+    step = _wait_for_checkpoint(killed, driver)
+    victims = descendants(driver, lambda name: "RayTrainWorker" in name)
+    assert len(victims) == 2
+    victims[0].send_signal(signal.SIGKILL)
+    _wait_for_checkpoint(killed, driver, beyond=step)
+    assert driver.wait() == 0
+    _same(calm, killed)

@@ -1,0 +1,124 @@
+"""A tiny encoder, and a workspace of random words for it."""
+
+from pathlib import Path
+
+import torch
+from row_samples import mined, negative
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from causalneg.config import TrainSettings
+from causalneg.records import Mined, Negative, Passage, Qrel, Query
+from causalneg.training.data.prepare import prepare
+from causalneg.training.data.store import Data
+from causalneg.training.encoder.encoder import Encoder
+from causalneg.workspace import Counts, Workspace
+
+WORDS = [f"w{i}" for i in range(40)]
+
+
+def tiny_encoder(folder: Path, dropout: float = 0.0) -> Path:
+    """Write a BERT of two small layers with random weights in sentence-transformers layout."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    folder.mkdir(parents=True)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=45,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    BertModel(config).save_pretrained(folder / "bert")
+    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
+    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def tiny_settings(**fields: object) -> TrainSettings:
+    """Return settings for the tiny encoder; dotted names reach the groups."""
+    values: dict[str, object] = {
+        "epochs": 3,
+        "batch_size": 4,
+        "precision": "fp32",
+        "learning_rate": 1e-3,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "threads": 1,
+        "encoder": {"query_length": 16, "passage_length": 16},
+        "dev": {"min_queries": 2, "share": 0.2, "max_passages": 20},
+    }
+    for name, value in fields.items():
+        group, _, inner = name.partition("__")
+        values[group] = {**values.get(group, {}), inner: value} if inner else value  # type: ignore[dict-item]
+    return TrainSettings.model_validate(values)
+
+
+def words(generator: torch.Generator, least: int = 2) -> str:
+    """Draw a text."""
+    length = int(torch.randint(least, 12, (1,), generator=generator))
+    return " ".join(WORDS[i] for i in torch.randint(0, 40, (length,), generator=generator).tolist())
+
+
+def random_workspace(folder: Path, rows: int = 12, seed: int = 1, marker: str = "") -> Workspace:
+    """Write a workspace of random words; every third pair has no generated negative.
+
+    Args:
+        folder: of the workspace.
+        rows: train pairs.
+        seed: of the words.
+        marker: put before every generated negative: a shortcut to tell the source by.
+    """
+    workspace = Workspace(str(folder))
+    generator = torch.Generator().manual_seed(seed)
+    stage = workspace.begin("import", {"import": {"source": "random words"}}, [])
+    passages = [Passage(id=f"p{i}", text=words(generator)) for i in range(rows + 8)]
+    workspace.write_rows("corpus", "part-0", Passage, passages)
+    workspace.write_rows("queries", "part-0", Query, [Query(id=f"q{i}", text=words(generator)) for i in range(rows)])
+    qrels = [Qrel(query_id=f"q{i}", passage_id=f"p{i}") for i in range(rows)]
+    qrels.append(Qrel(query_id="q1", passage_id="p2", split="test"))
+    workspace.write_rows("qrels", "part-0", Qrel, qrels)
+    stage.finish(Counts(rows_in=rows, accepted=rows))
+
+    stage = workspace.begin("mine", {}, ["import"])
+    candidates = [
+        mined(f"q{i}", f"p{(i + 1 + k) % (rows + 8)}", dense_score=0.1 * k, cross_score=1.0 - 0.2 * k)
+        for i in range(rows)
+        for k in range(1, 2 + i % 4)
+    ]
+    positives = [
+        mined(
+            f"q{i}",
+            f"p{i}",
+            "rejected",
+            relation="positive",
+            dense_score=0.9,
+            cross_score=3.0,
+            rejected_by="known_positive",
+        )
+        for i in range(rows)
+    ]
+    workspace.write_rows("mined", "part-0", Mined, [*positives, *candidates])
+    stage.finish(Counts(rows_in=rows, accepted=rows))
+
+    stage = workspace.begin("generate", {}, ["import", "mine"])
+    generated = [
+        negative(f"q{i}", f"p{i}", f"{marker} {words(generator)}".strip(), scores={"cosine": 0.8})
+        for i in range(rows)
+        for _ in range(i % 3)
+    ]
+    workspace.write_rows("negatives", "part-0", Negative, generated)
+    stage.finish(Counts(rows_in=rows, accepted=rows))
+    return workspace
+
+
+def prepared(workspace: Workspace, folder: Path, encoder: Encoder, settings: TrainSettings, seed: int = 5) -> Data:
+    """Write the store of a workspace."""
+    return prepare(workspace, folder, encoder, settings, seed, lambda done, total: None)
