@@ -16,12 +16,18 @@ from causalneg.workspace import Counts, Workspace
 WORDS = [f"w{i}" for i in range(40)]
 
 
-def tiny_encoder(folder: Path, dropout: float = 0.0) -> Path:
-    """Write a BERT of two small layers with random weights in sentence-transformers layout."""
+def tiny_encoder(folder: Path, dropout: float = 0.0, spread: float = 0.02) -> Path:
+    """Write a BERT of two small layers, mean pooling, 32 tokens at most, in sentence-transformers layout.
+
+    Args:
+        folder: gets `plain`, the model alone, and `model`, which is returned.
+        dropout: of all its layers.
+        spread: standard deviation of the random weights; the larger, the more texts differ.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
     torch.manual_seed(0)
@@ -33,10 +39,11 @@ def tiny_encoder(folder: Path, dropout: float = 0.0) -> Path:
         intermediate_size=32,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
+        initializer_range=spread,
     )
-    BertModel(config).save_pretrained(folder / "bert")
-    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
+    BertModel(config).save_pretrained(folder / "plain")
+    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "plain")
+    transformer = Transformer(str(folder / "plain"), max_seq_length=32)
     model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"

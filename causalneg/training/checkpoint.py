@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from causalneg.errors import UserError
 from causalneg.files import sync
 
 _PREFIX = "step-"
@@ -79,13 +81,25 @@ def save(
 
 
 def load(checkpoint: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Put a checkpoint's moments in place and return its weights and its `state`."""
+    """Put a checkpoint's moments in place and return its weights and its `state`.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    try:
+        flat = load_file(checkpoint / "optimizer.safetensors")
+        weights = load_file(checkpoint / "model.safetensors")
+        state = dict(json.loads((checkpoint / "state.json").read_text()))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"The checkpoint {checkpoint} is damaged ({error}); remove it, and training starts from the beginning."
+        ) from error
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+    for key, value in flat.items():
         number, name = key.split(".", 1)
         moments.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    return load_file(checkpoint / "model.safetensors"), dict(json.loads((checkpoint / "state.json").read_text()))
+    return weights, state
 
 
 def save_best(folder: Path, weights: Mapping[str, Tensor]) -> None:

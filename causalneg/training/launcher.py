@@ -31,8 +31,10 @@ DATA = "checkpoints/data"
 LOG = "log.jsonl"  # in the folder `training`
 _PROGRESS = "checkpoints/progress.json"
 _SUMMARY = "checkpoints/summary.json"
+_STARTS = "checkpoints/starts.json"  # the steps from which workers started
+_GIVEN_UP = "checkpoints/given_up.json"
 _POLL = 0.5  # seconds
-_MAX_FAILURES = 8  # restarts of the workers, each from the newest checkpoint
+_SAME_STEP = 3  # starts of the workers from one and the same step: then it is no use
 _MAX_STARTS = 10  # attempts of a minute each to get the workers' resources
 
 
@@ -79,6 +81,45 @@ def _common_precision(settings: TrainSettings, device: "torch.device", workers: 
 
 
 def _work(config: dict[str, Any]) -> None:
+    """Train in one worker, unless a worker before has given up.
+
+    Ray starts all workers anew after whatever one of them raises. What would come again is written down first: then
+    they return at once, and the driver says it.
+    """
+    import ray.train
+
+    job = Job(**config)
+    workspace = Workspace(job.root)
+    if workspace.exists(_GIVEN_UP):
+        return
+    try:
+        if ray.train.get_context().get_world_rank() == 0:
+            _note_start(workspace)
+        _train(job, workspace)
+    except UserError as error:
+        workspace.write_bytes(_GIVEN_UP, json.dumps(str(error)).encode())
+        raise
+
+
+def _note_start(workspace: Workspace) -> None:
+    """Write down from which step the workers start.
+
+    Raises:
+        UserError: they died too often without getting any further.
+    """
+    from causalneg.training.checkpoint import newest, step_of
+
+    starts = json.loads(workspace.read_bytes(_STARTS)) if workspace.exists(_STARTS) else []
+    step = step_of(newest(workspace.local_folder("checkpoints")))
+    if starts.count(step) >= _SAME_STEP:
+        raise UserError(
+            f"The workers died {_SAME_STEP} times after step {step} without reaching another checkpoint; the newest "
+            f"file in {workspace.path('logs')} says why. If memory ran out, lower train.held_tokens."
+        )
+    workspace.write_bytes(_STARTS, json.dumps([*starts, step]).encode())
+
+
+def _train(job: Job, workspace: Workspace) -> None:
     """Train in one worker; worker 0 prepares the data and writes progress and the model."""
     import ray.train
     import ray.train.torch
@@ -88,9 +129,7 @@ def _work(config: dict[str, Any]) -> None:
     from causalneg.training.encoder.encoder import Encoder
     from causalneg.training.worker import Run
 
-    job = Job(**config)
     settings = TrainSettings.model_validate(job.train)
-    workspace = Workspace(job.root)
     context = ray.train.get_context()
     workers = _Together(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(settings.threads or max(1, cores() // context.get_local_world_size()))
@@ -192,7 +231,7 @@ def _require_resources(settings: TrainSettings) -> dict[str, float]:
 
 
 def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
-    """Run Ray Train to its end; a user's mistake found by a worker is raised as such."""
+    """Run Ray Train to its end."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -209,19 +248,12 @@ def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
             name="train",
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(
-                max_failures=_MAX_FAILURES,
+                max_failures=-1,  # `_note_start` gives up
                 controller_failure_limit=_MAX_STARTS,  # type: ignore[call-arg]
             ),
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            cause = getattr(failure, "cause", None) or failure.__cause__ or failure
-            if isinstance(cause, UserError):
-                raise cause from error
-        raise
+    trainer.fit()
 
 
 class _Watcher:
@@ -310,14 +342,18 @@ def launch(
         trackers: get the log's records.
 
     Returns:
-        `worker.Summary` as a dict, the `precision` that was used and the `workers` that finished.
+        `worker.Summary` as a dict, the `precision` that was used, the `workers` that finished, and what the `model` is.
+
+    Raises:
+        UserError: a worker found a mistake of the user, or workers died again and again at the same step.
     """
     # Workers run in another folder, so what they are told must not be relative.
     root = str(Path(workspace.root).absolute()) if workspace.is_local else workspace.root_url
     name = str(model.path) if Path(model.name).expanduser().is_dir() else model.name
     job = Job(root, name, model.fingerprint, seed, settings.model_dump(mode="json"))
     checkpoints = workspace.local_folder("checkpoints")
-    workspace.remove(_PROGRESS)
+    for left in (_PROGRESS, _STARTS, _GIVEN_UP):
+        workspace.remove(left)
     watcher = _Watcher(workspace, settings, report, trackers)
     with ray_session():
         # In the main thread Ray Train would put its own handler in place of Ctrl-C's.
@@ -331,6 +367,8 @@ def launch(
             watcher.look()
         finally:
             watcher.close()
+    if workspace.exists(_GIVEN_UP):
+        raise UserError(json.loads(workspace.read_bytes(_GIVEN_UP)))
     return dict(json.loads(workspace.read_bytes(_SUMMARY)))
 
 

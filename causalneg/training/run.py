@@ -142,7 +142,8 @@ def _summarise(manifest: Manifest, workspace: Workspace, report: Reporter) -> No
     report.line(
         f"train: done, loss {first['loss']:.3f} in the first epoch, {last['loss']:.3f} in the last, "
         f"{details['rows_per_second']:.1f} queries/s, {details['tokens_per_second']:,.0f} tokens/s, "
-        f"{details['precision']}, {100 * details['waiting']:.1f} % of the time waiting for data"
+        f"{details['precision']}; {100 * details['waiting']:.1f} % of the steps' time waiting for data, "
+        f"{100 * details['evaluating']:.0f} % of all for evaluations"
     )
     if dev := details["dev"]:
         ended = "stopped early; " if details["stopped_early"] else ""

@@ -44,7 +44,7 @@ class Summary:
         tokens_per_second: of their texts, over all workers.
         waiting: share of the steps' time in which the encoder waited for data.
         evaluating: share of the time that evaluations took.
-        peak_memory_gib: largest memory of the first worker's process, GiB.
+        peak_memory_gib: largest memory of the first worker, GiB: of its GPU, or of its process.
         dev: nDCG@10 on the dev queries before training and at its best, and the step of the best.
         stopped_early: whether training stopped before its last step.
     """
@@ -112,6 +112,13 @@ def means(sums: Sequence[float], settings: TrainSettings) -> dict[str, float]:
     return result
 
 
+def _peak_memory(device: torch.device) -> int:
+    """Return the largest memory so far, bytes: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def source_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
     """Return the weight of a negative of each source about which nothing else is known; nothing without rules."""
     if not settings.weights:
@@ -169,7 +176,7 @@ class Run:
         if found := checkpoint.newest(checkpoints):
             weights, state = checkpoint.load(found, self._optimizer)
             encoder.load_trained_state(weights)
-            self._state = State(**state)
+            self._state = State(**state["run"])
             self._best = Best.from_state(self._state.best)
             self._scaler.load_state_dict(self._state.scaler)
         self._flat = FlatGradients(parameters, len(LossSums._fields))
@@ -291,7 +298,8 @@ class Run:
             dict(self._scaler.state_dict()),
         )
         weights = self._encoder.trained_state()
-        checkpoint.save(self._checkpoints, state.step, weights, self._optimizer, vars(state))
+        kept = {"run": vars(state), "settings": self._settings.model_dump(mode="json")}
+        checkpoint.save(self._checkpoints, state.step, weights, self._optimizer, kept)
 
     def _finish(self) -> Summary:
         state, best = self._state, self._best
@@ -308,7 +316,7 @@ class Run:
             state.tokens / max(state.seconds, 1e-9),
             state.waited / max(state.seconds, 1e-9),
             state.evaluated / max(state.evaluated + state.seconds, 1e-9),
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+            _peak_memory(self._encoder.device) / 1024**3,
             dev,
             state.stopped,
         )

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "import_scale": [],
     "loss": [],
     "mining": [],
+    "training": [pytest.mark.ray],
 }  # with the marks of what they start
 FIELDS = {"metric", "unit", "ours", "peer_name", "peer", "ratio", "goal"}
 

@@ -9,6 +9,7 @@ import pytest
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
+from causalneg.training.launcher import _note_start
 from causalneg.training.run import run
 from causalneg.workspace import Workspace
 
@@ -38,6 +39,16 @@ def test_no_negative_at_all_is_the_users_to_mend(workspace: Workspace) -> None:
         run(_config(workspace, generated_per_query=0), workspace, Reporter(io.StringIO()))
 
 
+def test_workers_that_die_again_and_again_at_one_step_are_given_up(workspace: Workspace) -> None:
+    for step in (0, 0, 5, 0, 5, 5):
+        (workspace.local_folder("checkpoints") / f"step-{step:08d}").mkdir(parents=True, exist_ok=True)
+        if step == 0:
+            workspace.remove("checkpoints/step-00000005")
+        _note_start(workspace)
+    with pytest.raises(UserError, match="died 3 times after step 5"):
+        _note_start(workspace)
+
+
 @pytest.mark.ray
 def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspace) -> None:
     from sentence_transformers import SentenceTransformer
@@ -54,6 +65,11 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
     with ray_session():
         with pytest.raises(UserError, match=r"train\.workers = 64"):
             run(_config(workspace, workers=64), workspace, Reporter(io.StringIO()))
+
+        # What a worker finds is said in a sentence, too, and stops all of them.
+        wrong = {"encoder.lora_rank": 2, "encoder.lora_targets": ["no_such_layer"], "workers": 2}
+        with pytest.raises(UserError, match="no_such_layer"):
+            run(_config(workspace, **wrong), workspace, Reporter(io.StringIO()))
 
         output = io.StringIO()
         one = run(_config(workspace), workspace, Reporter(output))
@@ -80,3 +96,9 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         np.testing.assert_allclose(vectors(), of_one, atol=1e-4)
         for a, b in zip(one.details["epochs"], two.details["epochs"], strict=True):
             assert a == pytest.approx(b, rel=1e-4)
+
+        # With fewer machines than asked for it goes on with those that are there.
+        workspace.remove("model")
+        some = run(_config(workspace, workers=64, min_workers=1), workspace, Reporter(io.StringIO()))
+        assert 1 <= some.details["workers"] < 64
+        np.testing.assert_allclose(vectors(), of_one, atol=1e-4)

@@ -1,5 +1,6 @@
 """The worker loop: exact resume, the best checkpoint, early stopping, what is logged."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,22 @@ def test_a_checkpoint_that_was_cut_off_is_not_taken(tiny: Path, data: Data, tmp_
     assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000009"]
     names = sorted(p.name for p in (tmp_path / "step-00000009").iterdir())
     assert names == ["model.safetensors", "optimizer.safetensors", "state.json"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named(tiny: Path, data: Data, tmp_path: Path, name: str) -> None:
+    _train(tiny, data, tiny_settings(epochs=1), tmp_path)
+    path = tmp_path / "step-00000003" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"step-00000003 is damaged .*remove it"):
+        _train(tiny, data, tiny_settings(epochs=1), tmp_path)
+
+
+def test_a_checkpoint_holds_the_settings(tiny: Path, data: Data, tmp_path: Path) -> None:
+    settings = tiny_settings(epochs=1, loss__entropy_weight=0.3)
+    _train(tiny, data, settings, tmp_path)
+    state = json.loads((tmp_path / "step-00000003" / "state.json").read_text())
+    assert TrainSettings.model_validate(state["settings"]) == settings
 
 
 def _watching(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

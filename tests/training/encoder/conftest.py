@@ -4,15 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from training_samples import WORDS, tiny_encoder
 from transformers import (
-    BertConfig,
-    BertModel,
-    BertTokenizerFast,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -20,23 +16,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-WORDS = [f"w{i}" for i in range(40)]
-
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT in sentence-transformers layout: mean pooling, limit of 32 tokens, dropout of 0.1."""
-    folder = tmp_path_factory.mktemp("bert")
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=45, **size, initializer_range=0.5)).save_pretrained(folder / "plain")
-    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "plain")
-    transformer = Transformer(str(folder / "plain"), max_seq_length=32)
-    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
-    model.save_pretrained(str(folder / "model"), create_model_card=False)
-    return folder / "model"
+    return tiny_encoder(tmp_path_factory.mktemp("bert"), dropout=0.1, spread=0.5)
 
 
 def _tokenizer(side: str) -> PreTrainedTokenizerFast:

@@ -14,18 +14,16 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from training_samples import WORDS, tiny_encoder
 
 from causalneg.config import LossSettings
 from causalneg.errors import UserError
 from causalneg.records import Source
 from causalneg.training.objective.sentence_transformers import CausalNegLoss
 
-WORDS = [f"w{i}" for i in range(40)]
 SOURCES = [Source.MINED, Source.MINED, Source.GENERATED]
 IN_BATCH = {"candidates": "in_batch", "share_generated": True, "entropy_weight": 0.0}
 
@@ -33,26 +31,7 @@ IN_BATCH = {"candidates": "in_batch", "share_generated": True, "entropy_weight":
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two small layers with random weights and no dropout, in sentence-transformers layout."""
-    folder = tmp_path_factory.mktemp("tiny")
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=45,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.2,  # so that texts differ
-    )
-    BertModel(config).save_pretrained(folder / "bert")
-    BertTokenizerFast(str(vocabulary)).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
-    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
-    model.save_pretrained(str(folder / "model"), create_model_card=False)
-    return folder / "model"
+    return tiny_encoder(tmp_path_factory.mktemp("tiny"), spread=0.2)
 
 
 def _model(path: Path) -> SentenceTransformer:
