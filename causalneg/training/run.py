@@ -103,7 +103,10 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
 
 def _for_page(config: Config, model: ResolvedModel, details: dict[str, Any]) -> dict[str, Any]:
     figures = {name: value for name, value in details.items() if name not in ("epochs", "model")}
-    return {"figures": figures, "settings": {"encoder": model.name, **config.train.model_dump(mode="json")}}
+    return {
+        "figures": figures,
+        "settings": {"base_model": model.name, "seed": config.seed, **config.train.model_dump(mode="json")},
+    }
 
 
 def _describe(config: Config, workspace: Workspace, model: ResolvedModel, details: dict[str, Any]) -> None:

@@ -72,6 +72,7 @@ class State:
         tokens: of the rows trained on.
         rows: trained on.
         history: sums of each epoch, as `LossSums`.
+        window: sums since the last record of the log.
         best: state of `Best`.
         base: nDCG@10 before training.
         scaler: state of the loss scaler, with fp16.
@@ -85,6 +86,7 @@ class State:
     tokens: int
     rows: int
     history: list[list[float]]
+    window: list[float]
     best: dict[str, float | int | None]
     base: float | None
     scaler: dict[str, float]
@@ -170,9 +172,8 @@ class Run:
         self._step = Step(encoder, data, settings, seed, workers)
         self._dev = Dev(encoder, data, settings, seed, workers)
         self._best = Best(settings.dev.patience)
-        self._state = State(
-            0, 0.0, 0.0, 0.0, 0, 0, [[0.0] * len(LossSums._fields)] * settings.epochs, {}, None, {}, stopped=False
-        )
+        none = [0.0] * len(LossSums._fields)
+        self._state = State(0, 0.0, 0.0, 0.0, 0, 0, [none] * settings.epochs, none, {}, None, {}, stopped=False)
         if found := checkpoint.newest(checkpoints):
             weights, state = checkpoint.load(found, self._optimizer)
             encoder.load_trained_state(weights)
@@ -181,6 +182,7 @@ class Run:
             self._scaler.load_state_dict(self._state.scaler)
         self._flat = FlatGradients(parameters, len(LossSums._fields))
         self._history = torch.tensor(self._state.history, dtype=torch.float64, device=encoder.device)
+        self._window = torch.tensor(self._state.window, dtype=torch.float64, device=encoder.device)
         self._last_evaluation = 0.0
         if workers.rank == 0:
             log.truncate(self._state.step if found else -1)
@@ -205,6 +207,7 @@ class Run:
             batch = self._rows[order[number * self._settings.batch_size : (number + 1) * self._settings.batch_size]]
             norm = self._train(batch)
             self._history[epoch] += self._flat.sums
+            self._window += self._flat.sums
             state.step += 1
             done, last = state.step, state.step == self.steps
             batch_tokens = int(row_tokens(self._data, batch).sum())
@@ -246,13 +249,14 @@ class Run:
         return learning_rate(step, self.steps, settings.warmup, settings.learning_rate, settings.schedule)
 
     def _record(self, norm: Tensor, rows_per_second: float, tokens_per_second: float) -> dict[str, float]:
-        """Log the last step.
+        """Log the mean loss since the last record, and how the last step was made.
 
         Raises:
-            UserError: its loss is no number.
+            UserError: the loss is no number.
         """
         state, settings = self._state, self._settings
-        parts = means(self._flat.sums.tolist(), settings)
+        parts = means(self._window.tolist(), settings)
+        self._window.zero_()
         if not math.isfinite(parts["loss"]):
             raise UserError(
                 f"The loss is {parts['loss']} at step {state.step}; lower train.learning_rate"
@@ -292,11 +296,8 @@ class Run:
 
     def _save(self) -> None:
         state = self._state
-        state.history, state.best, state.scaler = (
-            self._history.tolist(),
-            self._best.state(),
-            dict(self._scaler.state_dict()),
-        )
+        state.history, state.window = self._history.tolist(), self._window.tolist()
+        state.best, state.scaler = self._best.state(), dict(self._scaler.state_dict())
         weights = self._encoder.trained_state()
         kept = {"run": vars(state), "settings": self._settings.model_dump(mode="json")}
         checkpoint.save(self._checkpoints, state.step, weights, self._optimizer, kept)

@@ -74,6 +74,7 @@ VARIANTS = {
     "global": {"loss__candidates": "global"},
     "curriculum": {"weights": [{"source": "generated", "start": 0.0, "weight": 1.0}], "schedule": "cosine"},
     "fp16": {"precision": "fp16"},
+    "few records": {"log_every": 3},
 }
 
 
