@@ -10,8 +10,8 @@ dropout off on both sides. `loss at step 0` shows that both compute the same.
 Ours is `causalneg train` as a user runs it; the peers are `SentenceTransformerTrainer` with
 `MultipleNegativesRankingLoss` and with the cached one (mini-batches of 32, its default), fp32 as it is by default, and
 bf16. The first step of each run does not count. Memory is the largest of the process that trains. `two workers` is two
-workers with a thread each against one with two threads; `little held` is ours with the activations of 2,048 tokens
-held instead of 16,384. Where there is a GPU, all run on it, with one worker.
+workers with a thread each against one with two threads; `little held` is ours with 0.5 GiB for activations
+instead of 2. Where there is a GPU, all run on it, with one worker.
 """
 
 import argparse
@@ -55,23 +55,23 @@ _PEERS = {
     "cached": ("CachedMultipleNegativesRankingLoss", False),
     "cached, bf16": ("CachedMultipleNegativesRankingLoss", True),
 }
-_LITTLE = 2048  # tokens held where memory is short: a chunk's
+_LITTLE = 0.5  # GiB for activations where memory is short
 
 
 @dataclass(frozen=True)
 class Side:
-    """How one of our runs is made: workers, threads of each, precision, tokens held."""
+    """How one of our runs is made: workers, threads of each, precision, GiB for activations."""
 
     workers: int = 1
     threads: int = 2
     precision: str = "auto"
-    held_tokens: int = 16_384
+    held_gib: float | None = None
 
 
 _OURS = {
     "one worker": Side(),
     "two workers": Side(workers=2, threads=1),
-    "one worker, little held": Side(held_tokens=_LITTLE),
+    "one worker, little held": Side(held_gib=_LITTLE),
     "one worker, fp32": Side(precision="fp32"),
 }
 _NAMES = {
@@ -197,7 +197,7 @@ def ours(workspace: Workspace, side: Side, log: Path) -> Measured:
         "workers": side.workers,
         "threads": side.threads,
         "precision": side.precision,
-        "held-tokens": side.held_tokens,
+        "held-gib": "null" if side.held_gib is None else side.held_gib,
         "gpu": str(torch.cuda.is_available()).lower(),
     }
     workspace.remove("manifests/train.json")

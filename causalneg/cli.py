@@ -84,9 +84,12 @@ def _parser(command: str) -> _Parser:
 
 
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as settings
-    """Read a flag's text: as it is for a text setting, otherwise as YAML (numbers, lists, null)."""
-    if settings_names(Config)[name].annotation is str:
+    """Read a flag's text: as it is for a text setting, but for `null`; otherwise as YAML (numbers, lists, null)."""
+    annotation = settings_names(Config)[name].annotation
+    if annotation is str:
         return text
+    if annotation == str | None:
+        return None if text == "null" else text
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:

@@ -382,10 +382,11 @@ class TrainSettings(Settings):
     chunk_tokens: int | None = Field(
         None, ge=1, description="padded tokens of one forward pass; by the device when unset"
     )
-    held_tokens: int = Field(
-        16_384,
-        ge=1,
-        description="tokens whose activations are held at once; what a step has beyond is computed twice (GradCache)",
+    held_gib: float | None = Field(
+        None,
+        gt=0,
+        description="memory for activations, GiB; what a step has beyond is computed twice (GradCache); unset, it is "
+        "2 on a processor and half of a GPU's memory",
     )
     workers: int = Field(1, ge=1, description="data-parallel workers")
     min_workers: int | None = Field(

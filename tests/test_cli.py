@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from causalneg.cli import COMMANDS, main
+from causalneg.cli import COMMANDS, _load, main
 
 STAGES = [c for c in COMMANDS if c not in ("inspect", "run", "demo")]
 
@@ -166,3 +166,11 @@ def test_each_stage_has_a_job(stage: str, repository: Path, tmp_path: Path) -> N
     )
     assert run.returncode == 2
     assert run.stderr.startswith(f"error: causalneg {stage}: there is no flag --no-such-flag")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("query: ", "query: "), ("null", None), ("", ""), ("[a]", "[a]"), ("5", "5")]
+)
+def test_a_text_that_may_be_unset_is_taken_as_it_is(text: str, value: str | None) -> None:
+    config = _load("train", ["--encoder.query-prompt", text])
+    assert config.train.encoder.query_prompt == value

@@ -114,7 +114,7 @@ def _note_start(workspace: Workspace) -> None:
     if starts.count(step) >= _SAME_STEP:
         raise UserError(
             f"The workers died {_SAME_STEP} times after step {step} without reaching another checkpoint; the newest "
-            f"file in {workspace.path('logs')} says why. If memory ran out, lower train.held_tokens."
+            f"file in {workspace.path('logs')} says why. If memory ran out, lower train.held_gib."
         )
     workspace.write_bytes(_STARTS, json.dumps([*starts, step]).encode())
 

@@ -75,20 +75,27 @@ class Passes:
             kind: torch.empty(len(numbers), self._encoder.dimension, device=device)
             for kind, numbers in self._texts.items()
         }
-        for number, chunk in enumerate(self._chunks):
-            with torch.set_grad_enabled(number >= self._first_held):
-                embedded = self._embed(chunk)
-            chunk.held = embedded if number >= self._first_held else None
-            vectors[chunk.kind][torch.from_numpy(chunk.places).to(device)] = embedded.detach()
+        for held, chunks in ((False, self._chunks[: self._first_held]), (True, self._chunks[self._first_held :])):
+            with torch.set_grad_enabled(held), self._encoder.casting():
+                for chunk in chunks:
+                    embedded = self._embed(chunk)
+                    chunk.held = embedded if held else None
+                    vectors[chunk.kind][torch.from_numpy(chunk.places).to(device)] = embedded.detach()
         return vectors
 
     def backward(self, gradients: Mapping[Kind, Tensor]) -> None:
         """Add to the parameters' gradients what the gradients of the vectors cause."""
-        for chunk in reversed(self._chunks):  # what is held first, to be rid of it
-            vectors = self._embed(chunk) if chunk.held is None else chunk.held
+        for chunk in reversed(self._chunks[self._first_held :]):
+            assert chunk.held is not None
+            self._pass_on(chunk, chunk.held, gradients)
             chunk.held = None
-            gradient = gradients[chunk.kind][torch.from_numpy(chunk.places).to(vectors.device)]
-            torch.autograd.backward(vectors, gradient)
+        with self._encoder.casting():
+            for chunk in reversed(self._chunks[: self._first_held]):
+                self._pass_on(chunk, self._embed(chunk), gradients)
+
+    def _pass_on(self, chunk: _Chunk, vectors: Tensor, gradients: Mapping[Kind, Tensor]) -> None:
+        gradient = gradients[chunk.kind][torch.from_numpy(chunk.places).to(vectors.device)]
+        torch.autograd.backward(vectors, gradient)
 
 
 def _seed(*parts: object) -> int:

@@ -25,7 +25,7 @@ _SETTINGS = "model/causalneg.json"
 _DEV = ("before", "best")
 _LIBRARIES = ("causalneg", "torch", "transformers", "sentence-transformers")
 # Settings that the result does not depend on.
-_RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "log_every", "trackers", "held_tokens"}
+_RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "log_every", "trackers", "held_gib"}
 
 
 def _inputs(config: Config, workspace: Workspace) -> list[Stage]:

@@ -26,6 +26,19 @@ from causalneg.training.objective.weights import log_weights, rule_weights
 from causalneg.training.passes import Passes
 from causalneg.training.workers import Alone, Workers
 
+_HELD_GIB = 2.0  # on a processor
+
+
+def held_tokens(encoder: Encoder, gib: float | None) -> int:
+    """Return how many padded tokens' activations fit into so much memory, at least one.
+
+    It follows from the encoder, the settings and the kind of device alone, not from what memory is free: so a run that
+    is resumed elsewhere takes the same parts.
+    """
+    if gib is None and encoder.device.type == "cuda":
+        gib = torch.cuda.get_device_properties(encoder.device).total_memory / 2 / 1024**3
+    return max(1, int((_HELD_GIB if gib is None else gib) * 1024**3 / encoder.bytes_per_token()))
+
 
 def weighted(data: Data, rows: np.ndarray, settings: TrainSettings, progress: float) -> tuple[Batch, np.ndarray]:
     """Return rows as a batch, without negatives of weight 0, and the logarithms of the weights `[rows, width]`.
@@ -84,6 +97,7 @@ class Step:
     def __init__(self, encoder: Encoder, data: Data, settings: TrainSettings, seed: int, workers: Workers) -> None:
         self._encoder, self._data, self._settings = encoder, data, settings
         self._seed, self._workers = seed, workers
+        self._held_tokens = held_tokens(encoder, settings.held_gib)
         self.waited = 0.0
 
     def __call__(self, step: int, rows: np.ndarray, progress: float, scale: float | Tensor = 1.0) -> Tensor:
@@ -123,7 +137,7 @@ class Step:
         if self._settings.loss.candidates == "in_batch":
             yield rows[own]
             return
-        for run in groups(tokens[own], self._settings.held_tokens):
+        for run in groups(tokens[own], self._held_tokens):
             yield rows[own[run]]
 
     def _part(
@@ -134,7 +148,7 @@ class Step:
         all_texts: dict[Kind, np.ndarray] = {"query": batch.queries, "passage": batch.passages}
         own = {k: shares(self._data.lengths(k, n), workers.size)[workers.rank] for k, n in all_texts.items()}
         passes = Passes(
-            self._encoder, self._data, {k: n[own[k]] for k, n in all_texts.items()}, settings.held_tokens, seed
+            self._encoder, self._data, {k: n[own[k]] for k, n in all_texts.items()}, self._held_tokens, seed
         )
         places = {k: torch.from_numpy(p).to(device) for k, p in own.items()}
         vectors: dict[Kind, Tensor] = {}

@@ -14,7 +14,7 @@ from causalneg.config import TrainSettings
 from causalneg.training.data.store import Data
 from causalneg.training.encoder.encoder import Encoder
 from causalneg.training.objective.loss import LossSums
-from causalneg.training.step import Step
+from causalneg.training.step import Step, held_tokens
 from causalneg.training.workers import Alone
 
 ROWS = np.array([7, 2, 0, 5, 11, 4, 9])
@@ -143,8 +143,8 @@ def test_a_budget_of_nearly_nothing_changes_nothing(
     whole = _settings(part, candidates)
     data = stores(whole)
     one = _gradients(model, data, whole)
-    for held, chunk in ((1, 16), (200, 64), (100_000, 16)):
-        _same(one, _gradients(model, data, _settings(part, candidates, held_tokens=held, chunk_tokens=chunk)))
+    for held, chunk in ((1e-9, 16), (2e-3, 64), (1.0, 16)):
+        _same(one, _gradients(model, data, _settings(part, candidates, held_gib=held, chunk_tokens=chunk)))
 
 
 def test_more_workers_than_rows(model: Path, stores: Callable[[TrainSettings], Data]) -> None:
@@ -158,13 +158,13 @@ def test_both_passes_draw_the_same_dropout(model: Path, tmp_path: Path) -> None:
     shaky = tiny_encoder(tmp_path / "shaky", dropout=0.3)
     settings = tiny_settings(dev__share=0.0, encoder__dropout=True, chunk_tokens=32)
     data = prepared(random_workspace(tmp_path / "ws"), tmp_path / "data", _encoder(shaky, settings), settings)
-    one = _gradients(shaky, data, settings.model_copy(update={"held_tokens": 10_000}))
+    one = _gradients(shaky, data, settings.model_copy(update={"held_gib": 1.0}))
     # A single run of rows, so that chunks and their seeds are the same.
     in_batch = settings.model_copy(
-        update={"loss": settings.loss.model_copy(update={"candidates": "in_batch"}), "held_tokens": 10_000}
+        update={"loss": settings.loss.model_copy(update={"candidates": "in_batch"}), "held_gib": 1.0}
     )
     held = _gradients(shaky, data, in_batch)
-    twice = _gradients(shaky, data, in_batch.model_copy(update={"held_tokens": 1}))
+    twice = _gradients(shaky, data, in_batch.model_copy(update={"held_gib": 1e-9}))
     _same(held, twice)
     calm = _gradients(
         shaky, data, settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"dropout": False})})
@@ -232,3 +232,18 @@ def test_gradients_are_the_slope_of_the_loss(model: Path, stores: Callable[[Trai
         values.append(float(Step(encoder, data, settings, 3, Alone())(5, ROWS, 0.5)[0]) / len(ROWS))
     slope = (values[0] - values[1]) / (2 * step)
     assert slope == pytest.approx(float(gradients[name].flatten()[place]), rel=2e-2)
+
+
+def test_memory_for_activations_is_measured_in_tokens(model: Path) -> None:
+    settings = tiny_settings()
+    encoder = _encoder(model, settings)
+    each = encoder.bytes_per_token()
+    assert each == encoder.bytes_per_token()
+    # Two layers of width 16 and 32 keep hundreds of numbers for each token, and not their weights.
+    assert 1_000 < each < 20_000
+    assert held_tokens(encoder, each * 500 / 1024**3) in (499, 500)
+    assert held_tokens(encoder, 1e-12) == 1
+    state = torch.random.get_rng_state()
+    encoder.bytes_per_token()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(p.grad is None for p in encoder.parameters())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from causalneg.config import EncoderSettings
@@ -136,8 +137,35 @@ class Encoder:
             for layer in self._recomputed:
                 layer.training = True
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def casting(self) -> AbstractContextManager[Any]:
+        """Return the context of `precision`; with it around several passes, weights are cast once for all of them.
+
+        Passes with and without gradients must not share one: what is cast without has none for the others.
+        """
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def bytes_per_token(self) -> float:
+        """Measure what the activations of a full pass of the longest passages take, bytes per padded token."""
+        budget = self.longest("passage")
+        text = " ".join(["word"] * budget)
+        ids = self.tokenize([text], "passage") * max(1, self._budget // budget)
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
+            self.embed(ids, "passage")
+        for parameter in self.model.parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
+        return sum(kept.values()) / sum(len(tokens) for tokens in ids)
+
+    def longest(self, kind: Kind) -> int:
+        """Return the longest text of a kind, tokens."""
+        return self._inputs.longest(kind)
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         """Tokenise texts behind the prompt of their kind, with special tokens, cut at its longest length.
@@ -171,7 +199,7 @@ class Encoder:
         self._set_mode()
         features = self._inputs.features(ids, kind)
         on_device = {name: v.to(self.device) if isinstance(v, Tensor) else v for name, v in features.items()}
-        with self._autocast():
+        with self.casting():
             vectors = self.model(on_device, task=TASKS[kind])["sentence_embedding"]
         # A model that keeps only the first dimensions is cut before the length is set, as `encode` does.
         return nn.functional.normalize(vectors.float()[:, : self.dimension], dim=1)

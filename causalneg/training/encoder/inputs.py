@@ -54,6 +54,10 @@ class Inputs:
     def _limit(self, wanted: int, own: int | None) -> int:
         return min(wanted, own or wanted, self._model.max_seq_length or wanted)
 
+    def longest(self, kind: Kind) -> int:
+        """Return the longest text of a kind, tokens."""
+        return self._lengths[kind]
+
     def _own(self, texts: Sequence[str], kind: Kind) -> dict[str, Any]:
         """The inputs as the model makes them."""
         task = TASKS[kind]
