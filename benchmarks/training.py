@@ -45,6 +45,7 @@ from causalneg.workspace import Counts, Workspace
 
 _BATCH, _MINED, _GENERATED, _LENGTH = 16, 15, 3, 256
 _STEPS, _QUICK_STEPS = 6, 2
+_QUICK_BATCH = 2
 _ENCODER = "embedded:minilm-l6"
 _LINEAGE = Lineage(
     model="", model_fingerprint="", prompt_version="", profile="generic", seed=0, temperature=0, max_tokens=0
@@ -95,12 +96,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side, taking turns; the median counts")
     parser.add_argument("--workspace", type=Path, help="folder to work in; a temporary one when unset")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
-    parser.add_argument("--quick", action="store_true", help="two steps, one run, two of the peers")
+    parser.add_argument("--quick", action="store_true", help="two steps, one of our runs, two of the peers")
     parser.add_argument("--peer", choices=list(_PEERS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _chosen(workspace: Workspace, most: int, quick: bool) -> list[tuple[str, list[str]]]:
+def _chosen(workspace: Workspace, rows: int, quick: bool) -> list[tuple[str, list[str]]]:
     """Choose queries none of whose passages is another's; each with its positive and what was mined."""
     by_query: dict[str, list[str]] = {q: [p[0]] for q, p in workspace.positives("train").items()}
     for row in workspace.read_rows("mined", Mined):
@@ -113,7 +114,7 @@ def _chosen(workspace: Workspace, most: int, quick: bool) -> list[tuple[str, lis
         if whole and (quick or not taken & set(passages)):  # the sample is too small for rows that share nothing
             taken |= set(passages)
             found.append((query, passages))
-    return found[: most * _BATCH]
+    return found[:rows]
 
 
 def prepare(folder: Path, source: str, queries: int, quick: bool, report: Reporter) -> Workspace:
@@ -131,7 +132,7 @@ def prepare(folder: Path, source: str, queries: int, quick: bool, report: Report
     everything, chosen = Workspace(str(folder / "all")), Workspace(str(folder / "chosen"))
     import_data(config, everything, report)
     mine(config, everything, report)
-    rows = _chosen(everything, _QUICK_STEPS if quick else _STEPS, quick)
+    rows = _chosen(everything, _QUICK_STEPS * _QUICK_BATCH if quick else _STEPS * _BATCH, quick)
     texts = {q.id: q.text for q in everything.read_rows("queries", Query)}
     passages = everything.passages({p for _, own in rows for p in own})
 
@@ -178,7 +179,7 @@ def _stand_ins(query: str, own: Sequence[str], passages: dict[str, Passage]) -> 
     ]
 
 
-def ours(workspace: Workspace, side: Side, log: Path) -> Measured:
+def ours(workspace: Workspace, side: Side, batch: int, log: Path) -> Measured:
     """Run `causalneg train` and read its log and its manifest."""
     import torch
 
@@ -186,7 +187,7 @@ def ours(workspace: Workspace, side: Side, log: Path) -> Measured:
         "workspace": workspace.root,
         "encoder": _ENCODER,
         "epochs": 1,
-        "batch-size": _BATCH,
+        "batch-size": batch,
         "loss.candidates": "in_batch" if side.workers == 1 else "global",
         "loss.share-generated": "true",
         "loss.entropy-weight": 0,
@@ -236,7 +237,7 @@ def _columns(workspace: Workspace) -> dict[str, list[str]]:
     return columns
 
 
-def be_peer(name: str, workspace: Workspace) -> None:
+def be_peer(name: str, workspace: Workspace, batch: int) -> None:
     """Train with sentence-transformers in this process and print what was measured as JSON."""
     import time
 
@@ -260,7 +261,7 @@ def be_peer(name: str, workspace: Workspace) -> None:
 
     with torch.no_grad():  # the same rows as our first batch
         model.eval()
-        features = [model.preprocess(texts[:_BATCH]) for texts in columns.values()]
+        features = [model.preprocess(texts[:batch]) for texts in columns.values()]
         features = [
             {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in f.items()} for f in features
         ]
@@ -283,7 +284,7 @@ def be_peer(name: str, workspace: Workspace) -> None:
             args=SentenceTransformerTrainingArguments(
                 output_dir=folder,
                 num_train_epochs=1,
-                per_device_train_batch_size=_BATCH,
+                per_device_train_batch_size=batch,
                 bf16=bf16,
                 use_cpu=not torch.cuda.is_available(),
                 learning_rate=5e-5,
@@ -299,15 +300,16 @@ def be_peer(name: str, workspace: Workspace) -> None:
         )
         trainer.train()
     ends = Clock.ends
-    pace = _BATCH * (len(ends) - 1) / (ends[-1] - ends[0])
+    pace = batch * (len(ends) - 1) / (ends[-1] - ends[0])
     peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 1024 * int(peak[1] if peak else 0)
     sys.stdout.write(json.dumps({"pace": pace, "memory": memory / 1024**3, "loss": first}) + "\n")
 
 
-def peer(name: str, folder: Path, log: Path) -> Measured:
+def peer(name: str, folder: Path, quick: bool, log: Path) -> Measured:
     """Train with sentence-transformers in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.training", "--peer", name, "--workspace", str(folder)]
+    command += ["--quick"] * quick
     with log.open("ab") as sink:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sink)  # noqa: S603 - our own
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
@@ -339,12 +341,12 @@ def rows_of(found: dict[str, Measured]) -> list[Row]:
     if "two workers" in found:
         two = found["two workers"]
         rows.append(Row("two workers", "rows/s", two.pace, "one worker", one.pace, two.pace / one.pace, 0.85))
-    exact, theirs = found["one worker, fp32"], found["default"]
-    rows.append(
-        Row("rows/s, both fp32", "rows/s", exact.pace, _NAMES["default"], theirs.pace, exact.pace / theirs.pace)
-    )
-    shares = theirs.loss / exact.loss
-    rows.append(Row("loss at step 0, both fp32", "nats", exact.loss, _NAMES["default"], theirs.loss, shares, 1.0))
+    if exact := found.get("one worker, fp32"):
+        theirs = found["default"]
+        name, ratio = _NAMES["default"], exact.pace / theirs.pace
+        rows.append(Row("rows/s, both fp32", "rows/s", exact.pace, name, theirs.pace, ratio))
+        ratio = theirs.loss / exact.loss
+        rows.append(Row("loss at step 0, both fp32", "nats", exact.loss, name, theirs.loss, ratio, 1.0))
     return rows
 
 
@@ -352,24 +354,25 @@ def main() -> None:
     """Measure all sides in turn and publish the table."""
     arguments = _arguments()
     folder = arguments.workspace or Path(tempfile.mkdtemp(prefix="causalneg-training-"))
+    batch = _QUICK_BATCH if arguments.quick else _BATCH
     if arguments.peer:
-        be_peer(arguments.peer, Workspace(str(folder / "chosen")))
+        be_peer(arguments.peer, Workspace(str(folder / "chosen")), batch)
         return
     import torch
 
     names = [*_PEERS][: 2 if arguments.quick else None]
     sides = [n for n in _OURS if not torch.cuda.is_available() or n != "two workers"]
-    sides = [n for n in sides if not arguments.quick or n in ("one worker", "one worker, fp32")]
+    sides = sides[: 1 if arguments.quick else None]
     log = folder / "runs.log"
     found: dict[str, list[Measured]] = {}
     with own_terminal(folder / "logs" / "training.log") as report:
         workspace = prepare(folder, arguments.source, arguments.queries, arguments.quick, report)
         for _ in range(1 if arguments.quick else arguments.repeats):
             for side in sides:
-                found.setdefault(side, []).append(ours(workspace, _OURS[side], log))
+                found.setdefault(side, []).append(ours(workspace, _OURS[side], batch, log))
                 report.line(f"{side}: {found[side][-1]}")
             for name in names:
-                found.setdefault(name, []).append(peer(name, folder, log))
+                found.setdefault(name, []).append(peer(name, folder, arguments.quick, log))
                 report.line(f"{name}: {found[name][-1]}")
         publish("training", rows_of({n: _median(r) for n, r in found.items()}), report, arguments.results)
 

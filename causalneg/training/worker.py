@@ -130,6 +130,28 @@ def source_weights(settings: TrainSettings, progress: float) -> dict[str, float]
     return {name: float(np.prod([w for r, w in enumerate(weights) if mask >> r & 1])) for name, mask in masks.items()}
 
 
+class _Pace:
+    """Rows and tokens per second since they were last asked for."""
+
+    def __init__(self) -> None:
+        self._since, self._rows, self._tokens = time.monotonic(), 0, 0
+
+    def add(self, rows: int, tokens: int) -> None:
+        """Count a step."""
+        self._rows, self._tokens = self._rows + rows, self._tokens + tokens
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave time out that no step took."""
+        self._since += seconds
+
+    def take(self) -> dict[str, float]:
+        """Return both and begin anew."""
+        took = max(time.monotonic() - self._since, 1e-9)
+        found = {"rows_per_second": self._rows / took, "tokens_per_second": self._tokens / took}
+        self._since, self._rows, self._tokens = time.monotonic(), 0, 0
+        return found
+
+
 class Run:
     """A training run as one worker does it.
 
@@ -183,7 +205,6 @@ class Run:
         self._flat = FlatGradients(parameters, len(LossSums._fields))
         self._history = torch.tensor(self._state.history, dtype=torch.float64, device=encoder.device)
         self._window = torch.tensor(self._state.window, dtype=torch.float64, device=encoder.device)
-        self._last_evaluation = 0.0
         if workers.rank == 0:
             log.truncate(self._state.step if found else -1)
 
@@ -197,7 +218,7 @@ class Run:
         if not state.step and not state.stopped:
             state.base = self._evaluate().get(MEASURE)
         record: dict[str, float] = {}
-        said, logged, rows, tokens = time.monotonic(), time.monotonic(), 0, 0
+        said, pace = time.monotonic(), _Pace()
         order, order_of = np.empty(0, np.int64), -1
         while state.step < self.steps and not state.stopped:
             started = time.monotonic()
@@ -210,20 +231,19 @@ class Run:
             self._window += self._flat.sums
             state.step += 1
             done, last = state.step, state.step == self.steps
-            batch_tokens = int(row_tokens(self._data, batch).sum())
-            state.rows, state.tokens = state.rows + len(batch), state.tokens + batch_tokens
-            rows, tokens = rows + len(batch), tokens + batch_tokens
+            tokens = int(row_tokens(self._data, batch).sum())
+            state.rows, state.tokens = state.rows + len(batch), state.tokens + tokens
+            pace.add(len(batch), tokens)
             if done % self._settings.log_every == 0 or last:
-                took = time.monotonic() - logged
-                record = self._record(norm, rows / took, tokens / took)
-                logged, rows, tokens = time.monotonic(), 0, 0
+                record = self._record(norm, pace.take())
             if self._workers.rank == 0 and (time.monotonic() - said >= _REPORT_EVERY or last):
                 said = time.monotonic()
                 self._progress(done, self.steps, record)
             state.seconds += time.monotonic() - started
             if done % (self._settings.dev.every or self._per_epoch) == 0 or last:
-                self._judge(self._evaluate())
-                logged += self._last_evaluation
+                found = self._evaluate()
+                self._judge(found)
+                pace.leave_out(found["seconds"])
             if self._workers.rank == 0 and (done % self._settings.checkpoint_every == 0 or last or state.stopped):
                 self._save()
         return self._finish()
@@ -248,7 +268,7 @@ class Run:
         settings = self._settings
         return learning_rate(step, self.steps, settings.warmup, settings.learning_rate, settings.schedule)
 
-    def _record(self, norm: Tensor, rows_per_second: float, tokens_per_second: float) -> dict[str, float]:
+    def _record(self, norm: Tensor, pace: dict[str, float]) -> dict[str, float]:
         """Log the mean loss since the last record, and how the last step was made.
 
         Raises:
@@ -269,8 +289,7 @@ class Run:
             **{f"loss/{name}": value for name, value in parts.items()},
             "learning_rate": self._rate(state.step - 1),
             "gradient_norm": float(norm),
-            "rows_per_second": rows_per_second,
-            "tokens_per_second": tokens_per_second,
+            **pace,
             **{f"weight/{k}": v for k, v in source_weights(settings, (state.step - 1) / self.steps).items()},
         }
         if self._workers.rank == 0:
@@ -279,7 +298,6 @@ class Run:
 
     def _evaluate(self) -> dict[str, float]:
         found = self._dev()
-        self._last_evaluation = found["seconds"]
         self._state.evaluated += found["seconds"]
         if self._workers.rank == 0:
             place = {"step": self._state.step, "epoch": self._state.step / self._per_epoch}

@@ -18,27 +18,52 @@ from causalneg.workspace import Workspace
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 _FLAGS = (
-    *("--epochs", "100", "--batch-size", "4", "--precision", "fp32", "--threads", "1", "--checkpoint-every", "5"),
+    *(
+        "--workers",
+        "2",
+        "--epochs",
+        "100",
+        "--batch-size",
+        "4",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "5",
+    ),
     *("--log-every", "1", "--encoder.query-length", "16", "--encoder.passage-length", "16", "--dev.min-queries", "2"),
     *("--dev.max-passages", "20", "--dev.every", "50", "--encoder.dropout", "true", "--loss.candidates", "global"),
 )
 _STEPS = 500
 
 
-def _command(folder: Path, workers: int) -> list[str]:
-    encoder = folder / "encoder" / "model"
-    workspace = str(folder / "ws")
-    return ["train", "--workspace", workspace, "--encoder", str(encoder), "--workers", str(workers), *_FLAGS]
+def _command(folder: Path) -> list[str]:
+    return ["train", "--workspace", str(folder / "ws"), "--encoder", str(folder / "encoder" / "model"), *_FLAGS]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace and an encoder, nothing trained."""
+    folder = tmp_path_factory.mktemp("begun")
+    random_workspace(folder / "ws", rows=20)
+    tiny_encoder(folder / "encoder", dropout=0.1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calm(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, trained without a disturbance."""
+    folder = tmp_path_factory.mktemp("calm") / "calm"
+    shutil.copytree(begun, folder)
+    assert start(*_command(folder)).wait() == 0
+    return folder
 
 
 @pytest.fixture
-def twins(tmp_path: Path) -> tuple[Path, Path]:
-    """Two folders with the same workspace and encoder."""
-    calm, killed = tmp_path / "calm", tmp_path / "killed"
-    random_workspace(calm / "ws", rows=20)
-    tiny_encoder(calm / "encoder", dropout=0.1)
-    shutil.copytree(calm, killed)
-    return calm, killed
+def killed(begun: Path, tmp_path: Path) -> Path:
+    """The same, not yet trained."""
+    return Path(shutil.copytree(begun, tmp_path / "killed"))
 
 
 def _wait_for_checkpoint(folder: Path, driver: subprocess.Popen[bytes], beyond: int = 0) -> int:
@@ -66,11 +91,8 @@ def _same(calm: Path, killed: Path) -> None:
     assert len(set(steps)) == _STEPS + 1
 
 
-def test_a_killed_driver_goes_on_to_the_very_same_weights(twins: tuple[Path, Path]) -> None:
-    calm, killed = twins
-    assert start(*_command(calm, 1)).wait() == 0
-
-    driver = start(*_command(killed, 1))
+def test_a_killed_driver_goes_on_to_the_very_same_weights(calm: Path, killed: Path) -> None:
+    driver = start(*_command(killed))
     _wait_for_checkpoint(killed, driver)
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
@@ -79,18 +101,15 @@ def test_a_killed_driver_goes_on_to_the_very_same_weights(twins: tuple[Path, Pat
     assert not (killed / "ws" / "model").exists()
     store = (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns
 
-    again = start(*_command(killed, 1))
+    again = start(*_command(killed))
     _wait_for_checkpoint(killed, again)
     assert (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns == store, "tokenised again"
     assert again.wait() == 0
     _same(calm, killed)
 
 
-def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(twins: tuple[Path, Path]) -> None:
-    calm, killed = twins
-    assert start(*_command(calm, 2)).wait() == 0
-
-    driver = start(*_command(killed, 2))
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(calm: Path, killed: Path) -> None:
+    driver = start(*_command(killed))
     step = _wait_for_checkpoint(killed, driver)
     victims = descendants(driver, lambda name: "RayTrainWorker" in name)
     assert len(victims) == 2

@@ -120,7 +120,7 @@ def _same(one: tuple[dict[str, Tensor], dict[str, float]], other: tuple[dict[str
     largest = max(float(g.abs().max()) for g in one[0].values())
     assert largest > 0
     for name, gradient in one[0].items():
-        torch.testing.assert_close(gradient, other[0][name], rtol=1e-4, atol=1e-5 * max(1.0, largest), msg=name)
+        torch.testing.assert_close(gradient, other[0][name], rtol=1e-5, atol=1e-5 * max(1.0, largest), msg=name)
 
 
 @pytest.mark.parametrize("part", PARTS)
