@@ -74,11 +74,13 @@ CREATE TABLE negatives AS
     SELECT pair, false AS generated, place, passage_id AS id, NULL::VARCHAR AS violation,
            dense_score AS dense, cross_score AS "cross", positive_score, NULL::MAP(VARCHAR, DOUBLE) AS scores
     FROM (SELECT *, row_number() OVER (PARTITION BY query_id ORDER BY n) AS place
-          FROM mined WHERE verdict = 'accepted' QUALIFY place <= $mined_per_query) JOIN pairs USING (query_id)
+          FROM mined WHERE verdict = 'accepted' QUALIFY place <= getvariable('mined_per_query'))
+    JOIN pairs USING (query_id)
     UNION ALL
-    SELECT pair, true, place, id, violation, scores['cosine'], scores['cross_score'], scores['positive_cosine'], scores
+    SELECT pair, true, place, id, violation,
+           scores['cosine'], scores['cross_score'], scores['positive_cosine'], scores
     FROM (SELECT *, row_number() OVER (PARTITION BY query_id, positive_id ORDER BY n) AS place
-          FROM generated WHERE verdict = 'accepted' QUALIFY place <= $generated_per_query)
+          FROM generated WHERE verdict = 'accepted' QUALIFY place <= getvariable('generated_per_query'))
     JOIN pairs USING (query_id, positive_id);
 """
 
@@ -110,15 +112,17 @@ class Join:
             f"{self._folder.name}/join.duckdb",
             config={"memory_limit": _MEMORY, "temp_directory": self._folder.name, "threads": str(cores())},
         )
-        mined = workspace.read_batches("mined", Mined) if mined_per_query else iter(())
-        generated = workspace.read_batches("negatives", Negative) if generated_per_query else iter(())
-        useful = "verdict = 'accepted' OR relation = 'positive'"
-        self.load("qrels", workspace.read_batches("qrels", Qrel), Qrel, _QREL)
-        self.load("mined", mined, Mined, _MINED, useful)
-        self.load("generated", generated, Negative, _GENERATED, "verdict = 'accepted'")
-        for statement in _JOIN.split(";")[:-1]:
-            names = {"mined_per_query": mined_per_query, "generated_per_query": generated_per_query}
-            self.database.execute(statement, {k: v for k, v in names.items() if f"${k}" in statement})
+        try:
+            mined = workspace.read_batches("mined", Mined) if mined_per_query else iter(())
+            generated = workspace.read_batches("negatives", Negative) if generated_per_query else iter(())
+            useful = "verdict = 'accepted' OR relation = 'positive'"
+            self.load("qrels", workspace.read_batches("qrels", Qrel), Qrel, _QREL)
+            self.load("mined", mined, Mined, _MINED, useful)
+            self.load("generated", generated, Negative, _GENERATED, "verdict = 'accepted'")
+            self.run(_JOIN, mined_per_query=mined_per_query, generated_per_query=generated_per_query)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> "Join":
         return self
@@ -135,19 +139,43 @@ class Join:
         names: Sequence[str],
         where: str = "true",
     ) -> None:
-        """Stream columns of a folder's rows into a table, those rows for which a condition holds."""
+        """Stream columns of a folder's rows into a table, those rows for which a condition holds.
+
+        Raises:
+            UserError: the folder cannot be read.
+        """
+        import duckdb
+
+        met: list[UserError] = []  # DuckDB raises an error of its own for what a stream raises
         schema = pa.schema([*(arrow_schema(record).field(name) for name in names), ("n", pa.int64())])
 
         def numbered() -> Iterator[pa.RecordBatch]:
             start = 0
-            for batch in batches:
-                columns = [*(batch.column(name) for name in names), pa.array(range(start, start + len(batch)))]
-                yield pa.RecordBatch.from_arrays(columns, schema=schema)
-                start += len(batch)
+            try:
+                for batch in batches:
+                    columns = [*(batch.column(name) for name in names), pa.array(range(start, start + len(batch)))]
+                    yield pa.RecordBatch.from_arrays(columns, schema=schema)
+                    start += len(batch)
+            except UserError as error:
+                met.append(error)
+                raise
 
         self.database.register("stream", pa.RecordBatchReader.from_batches(schema, numbered()))
-        self.database.execute(f"CREATE TABLE {table} AS SELECT * FROM stream WHERE {where}")  # noqa: S608 - our own words
-        self.database.unregister("stream")
+        try:
+            self.database.execute(f"CREATE TABLE {table} AS SELECT * FROM stream WHERE {where}")  # noqa: S608 - our own
+        except duckdb.Error as error:
+            if met:
+                raise met[0] from error
+            raise
+        finally:
+            self.database.unregister("stream")
+
+    def run(self, script: str, **values: object) -> None:
+        """Run statements that read values by `getvariable`."""
+        for name, value in values.items():
+            self.database.execute(f"SET VARIABLE {name} = ?", [value])
+        for statement in script.split(";")[:-1]:
+            self.database.execute(statement)
 
     def stream(self, query: str) -> Iterator[pa.RecordBatch]:
         """Run a query and stream its rows."""
@@ -165,11 +193,12 @@ class Join:
 
     def rows(self) -> Iterator[RowIds]:
         """Stream the pairs that have a negative, in the order of the qrels."""
-        query = "SELECT * FROM pairs JOIN negatives USING (pair) ORDER BY pair, generated, place"
+        query = """
+            SELECT pair, query_id, positive_id, generated, id FROM pairs JOIN negatives USING (pair)
+            ORDER BY pair, generated, place
+        """
         flat = (
-            row
-            for batch in self.stream(f"SELECT pair, query_id, positive_id, generated, id FROM ({query})")  # noqa: S608
-            for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)
+            row for batch in self.stream(query) for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)
         )
         for (_, query_id, positive_id), group in groupby(flat, key=lambda row: row[:3]):
             negatives = list(group)

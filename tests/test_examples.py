@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from row_samples import mined, negative
 
@@ -86,3 +87,9 @@ def test_a_text_that_is_not_there_is_named(workspace: Workspace, row: RowIds, pa
     with pytest.raises(UserError) as error:
         read_texts(workspace, [row])
     assert all(part in str(error.value) for part in parts)
+
+
+def test_a_folder_of_another_version_is_named(workspace: Workspace) -> None:
+    workspace.write_table("mined/part-9.parquet", pa.table({"other": [1]}))
+    with pytest.raises(UserError, match=r"part-9\.parquet was written by another version"):
+        read_selection(workspace, 15, 3)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from causalneg.training.workers import Workers
 
 DATA = "checkpoints/data"
-LOG = "log.jsonl"  # in the folder `training`
 _PROGRESS = "checkpoints/progress.json"
 _SUMMARY = "checkpoints/summary.json"
 _STARTS = "checkpoints/starts.json"  # the steps from which workers started
@@ -36,6 +35,11 @@ _GIVEN_UP = "checkpoints/given_up.json"
 _POLL = 0.5  # seconds
 _SAME_STEP = 3  # starts of the workers from one and the same step: then it is no use
 _MAX_STARTS = 10  # attempts of a minute each to get the workers' resources
+
+
+def training_log(workspace: Workspace) -> Log:
+    """Return the training log of a workspace."""
+    return Log(workspace.local_folder("training") / "log.jsonl")
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _train(job: Job, workspace: Workspace) -> None:
         settings,
         job.seed,
         checkpoints,
-        Log(workspace.local_folder("training") / LOG),
+        training_log(workspace),
         workers,
         lambda done, total, record: progress("training", done, total, record),
     )
@@ -261,7 +265,7 @@ class _Watcher:
 
     def __init__(self, workspace: Workspace, settings: TrainSettings, report: Reporter, trackers: Trackers) -> None:
         self._workspace, self._settings, self._report, self._trackers = workspace, settings, report, trackers
-        self._log = Log(workspace.local_folder("training") / LOG)
+        self._log = training_log(workspace)
         self._told = 0
         self._phase = ""
         self._done = 0

@@ -14,8 +14,7 @@ from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Mined, Negative
 from causalneg.training.data.store import Data
 from causalneg.training.encoder.card import CardFacts, ModelFacts, render
-from causalneg.training.launcher import DATA, LOG, launch
-from causalneg.training.log import Log
+from causalneg.training.launcher import DATA, launch, training_log
 from causalneg.training.page import page
 from causalneg.training.trackers import open_trackers
 from causalneg.workspace import Counts, Manifest, Stage, Workspace
@@ -88,7 +87,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     used = facts["rows"]
     counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive")}
     details = {**summary, **counted, "trained": used - facts["held_out"]}
-    records = Log(folder / LOG).read()
+    records = training_log(workspace).read()
     workspace.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())
     _describe(config, workspace, model, details)
     manifest = stage.finish(

@@ -17,7 +17,7 @@ from causalneg.config import TrainSettings
 from causalneg.examples import Join, not_there
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage, Query, Source, ViolationType, full_text
-from causalneg.training.data.store import ARRAYS, Data, Kind, is_whole, write_facts
+from causalneg.training.data.store import ARRAYS, Data, Kind, is_whole, mapped, write_facts
 from causalneg.training.objective.weights import matching
 from causalneg.workspace import Workspace
 
@@ -72,14 +72,6 @@ CREATE TABLE passage_numbers AS
 """
 
 
-def _run(join: Join, script: str, **values: object) -> None:
-    """Run statements that read values by `getvariable`."""
-    for name, value in values.items():
-        join.database.execute(f"SET VARIABLE {name} = ?", [value])
-    for statement in script.split(";")[:-1]:
-        join.database.execute(statement)
-
-
 def _columns(join: Join, query: str) -> Iterator[list[np.ndarray]]:
     """Stream a query's rows as numpy columns."""
     for batch in join.stream(query):
@@ -114,10 +106,10 @@ def _choose_dev(join: Join, workspace: Workspace, settings: TrainSettings, seed:
     held_out = min(dev.max_queries, round(dev.share * queries))
     if of_split or held_out < dev.min_queries:
         held_out = 0
-    _run(join, _DEV, split=dev.split, seed=f"{seed} ", max_queries=dev.max_queries, held_out=held_out)
+    join.run(_DEV, split=dev.split, seed=f"{seed} ", max_queries=dev.max_queries, held_out=held_out)
     some = of_split or held_out
     join.load("corpus", workspace.read_batches("corpus", Passage) if some else iter(()), Passage, ["id"])
-    _run(join, _DRAWN, drawn=2 * dev.max_passages)
+    join.run(_DRAWN, drawn=2 * dev.max_passages)
 
 
 def _tokens(writer: _Writer, kind: Kind, texts: list[str], tokenizer: Tokenizer, start: int) -> int:
@@ -342,13 +334,10 @@ def prepare(
     try:
         with Join(workspace, settings.mined_per_query, settings.generated_per_query) as join:
             _choose_dev(join, workspace, settings, seed)
-            _run(join, _NUMBERS, max_passages=settings.dev.max_passages)
+            join.run(_NUMBERS, max_passages=settings.dev.max_passages)
             _write_texts(join, workspace, writer, tokenizer, progress)
             writer.flush()
-            keys = np.fromfile(fresh / "passage.key", np.uint64, 0)
-            if (fresh / "passage.key").stat().st_size:
-                keys = np.memmap(fresh / "passage.key", np.uint64, mode="r")
-            counts = _write_rows(join, writer, keys, settings)
+            counts = _write_rows(join, writer, mapped(fresh, "passage.key"), settings)
             _write_known(join, writer)
             counts += _write_dev(join, writer)
             facts = {"pairs": join.pairs} | {

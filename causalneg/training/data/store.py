@@ -64,7 +64,7 @@ class Data:
 
     def __init__(self, folder: Path) -> None:
         self.facts: dict[str, int] = json.loads((folder / _FACTS).read_text())
-        self._arrays = {name: _mapped(folder / name, dtype) for name, dtype in ARRAYS.items()}
+        self._arrays = {name: mapped(folder, name) for name in ARRAYS}
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return an array by its name in `ARRAYS`."""
@@ -81,8 +81,9 @@ class Data:
         return [tokens[start[n] : start[n + 1]] for n in numbers]
 
 
-def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
-    """Map a file; what is empty cannot be mapped."""
+def mapped(folder: Path, name: str) -> np.ndarray:
+    """Map an array of a store; what is empty cannot be mapped."""
+    path, dtype = folder / name, ARRAYS[name]
     if not path.stat().st_size:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")

@@ -351,7 +351,7 @@ def ranks(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     """What two data-parallel processes computed, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(_rank, (tiny, folder), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("case", CASES)
