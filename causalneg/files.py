@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,3 +22,26 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Have a folder written elsewhere and put it in its place, on the disk: it is there as a whole or not at all.
+
+    The one that was there goes, and so does what a killed writer left: there must be one writer at a time.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(left)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)  # mkdtemp's folder is for its owner alone
+        for path in fresh.rglob("*"):
+            sync(path)
+        if target.exists():
+            shutil.rmtree(target)
+        fresh.rename(target)
+        sync(target.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -6,8 +6,7 @@ no scheduler state: the learning rate follows from the step.
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from causalneg.errors import UserError
-from causalneg.files import sync
+from causalneg.files import whole_folder
 
 _PREFIX = "step-"
 _BEST = "best"
@@ -33,23 +32,6 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0
 
 
-def _place(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
-    """Have a subfolder written elsewhere and put it in its place by a rename, on the disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".{name.split('-')[0]}-*"):
-        shutil.rmtree(left)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{name.split('-')[0]}-", dir=folder))
-    write(fresh)
-    for path in fresh.iterdir():
-        sync(path)
-    target = folder / name
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)
-    sync(folder)
-    return target
-
-
 def save(
     folder: Path, step: int, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> Path:
@@ -62,8 +44,10 @@ def save(
         optimizer: its moments.
         state: what else is needed; JSON.
     """
-
-    def write(fresh: Path) -> None:
+    for left in folder.glob(f".{_PREFIX}*"):  # of another step
+        shutil.rmtree(left)
+    target = folder / f"{_PREFIX}{step:08d}"
+    with whole_folder(target) as fresh:
         save_file(_whole(weights), fresh / "model.safetensors")
         moments = {
             f"{number}.{name}": value.contiguous()
@@ -72,8 +56,6 @@ def save(
         }
         save_file(moments, fresh / "optimizer.safetensors")
         (fresh / "state.json").write_text(json.dumps(state))
-
-    target = _place(folder, f"{_PREFIX}{step:08d}", write)
     for old in folder.glob(f"{_PREFIX}*"):
         if old != target:
             shutil.rmtree(old)
@@ -104,7 +86,8 @@ def load(checkpoint: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, 
 
 def save_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Keep the weights that did best so far, in place of those kept before."""
-    _place(folder, _BEST, lambda fresh: save_file(_whole(weights), fresh / "model.safetensors"))
+    with whole_folder(folder / _BEST) as fresh:
+        save_file(_whole(weights), fresh / "model.safetensors")
 
 
 def load_best(folder: Path) -> dict[str, Tensor]:

@@ -1,8 +1,6 @@
 """Runs the training workers with Ray Train. The only module of this package that knows Ray."""
 
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from causalneg.config import TrainSettings
 from causalneg.console import Meter, Reporter
 from causalneg.errors import UserError
+from causalneg.files import whole_folder
 from causalneg.models import ResolvedModel, resolve
 from causalneg.runtime import cores, ray_session, supports_bf16
 from causalneg.training.data.store import Data, is_whole
@@ -164,7 +163,8 @@ def _train(job: Job, workspace: Workspace) -> None:
     )
     summary = run()
     if workers.rank == 0:
-        _save_model(encoder, workspace.local_folder("model"))
+        with whole_folder(workspace.local_folder("model")) as folder:
+            encoder.save(folder)
         model_is = model_facts(encoder.model).model_dump()
         result = asdict(summary) | {"precision": precision, "workers": workers.size, "model": model_is}
         workspace.write_bytes(_SUMMARY, json.dumps(result).encode())
@@ -198,19 +198,6 @@ def _data(
             "look at the thresholds of mine and generate."
         )
     return data
-
-
-def _save_model(encoder: "Encoder", target: Path) -> None:
-    """Write the model folder so that it is there as a whole or not at all."""
-    fresh = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
-    try:
-        encoder.save(fresh)
-        fresh.chmod(0o755)  # mkdtemp's folder is for its owner alone
-        if target.exists():
-            shutil.rmtree(target)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _require_resources(settings: TrainSettings) -> dict[str, float]:

@@ -3,8 +3,6 @@
 Everything is streamed: memory does not grow with the data set.
 """
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import xxhash
 
 from causalneg.config import TrainSettings
 from causalneg.examples import Join, not_there
+from causalneg.files import whole_folder
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage, Query, Source, ViolationType, full_text
 from causalneg.training.data.store import ARRAYS, Data, Kind, is_whole, mapped, write_facts
@@ -22,6 +21,7 @@ from causalneg.training.objective.weights import matching
 from causalneg.workspace import Workspace
 
 _TEXTS = 1024  # texts tokenised at a time
+_COUNTED = ("rows", "held_out", "mined", "generated", "same_as_positive", "dev_query", "dev_passage")
 
 
 Progress = Callable[[int, int], None]
@@ -326,35 +326,25 @@ def prepare(
     """
     if is_whole(folder):
         return Data(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    writer = _Writer(fresh)
+    with whole_folder(folder) as fresh:
+        write_facts(fresh, _write(workspace, fresh, tokenizer, settings, seed, progress))
+    return Data(folder)
+
+
+def _write(
+    workspace: Workspace, folder: Path, tokenizer: Tokenizer, settings: TrainSettings, seed: int, progress: Progress
+) -> dict[str, int]:
+    """Write every array and return the facts."""
+    writer = _Writer(folder)
     try:
         with Join(workspace, settings.mined_per_query, settings.generated_per_query) as join:
             _choose_dev(join, workspace, settings, seed)
             join.run(_NUMBERS, max_passages=settings.dev.max_passages)
             _write_texts(join, workspace, writer, tokenizer, progress)
             writer.flush()
-            counts = _write_rows(join, writer, mapped(fresh, "passage.key"), settings)
+            counts = _write_rows(join, writer, mapped(folder, "passage.key"), settings)
             _write_known(join, writer)
             counts += _write_dev(join, writer)
-            facts = {"pairs": join.pairs} | {
-                name: counts[name]
-                for name in (
-                    "rows",
-                    "held_out",
-                    "mined",
-                    "generated",
-                    "same_as_positive",
-                    "dev_query",
-                    "dev_passage",
-                )
-            }
+            return {"pairs": join.pairs} | {name: counts[name] for name in _COUNTED}
     finally:
         writer.close()
-    write_facts(fresh, facts)
-    fresh.chmod(0o755)  # mkdtemp's folder is for its owner alone, and workers may run as others
-    fresh.rename(folder)
-    return Data(folder)
