@@ -1,9 +1,11 @@
 """Files on this machine: checksums, and making sure that they are on the disk."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,3 +47,41 @@ def whole_folder(target: Path) -> Iterator[Path]:
         sync(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk, with its name, when this returns, and never there in part."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the lock that a file stands for, among threads and processes; it ends with the process, too.
+
+    Args:
+        path: made if it is not there, with its folder.
+        wait: for whoever holds it.
+
+    Yields:
+        The file, open to be read and written.
+
+    Raises:
+        BlockingIOError: somebody holds the lock, and this should not wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # flock belongs to this opening of the file, so that a thread that opens it as well neither shares nor ends it.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -35,12 +35,25 @@ def full_text(title: str, text: str) -> str:
     return f"{title}. {text}" if text else title
 
 
+def metadata_text(values: Mapping[str, Any]) -> str:
+    """Return metadata as rows hold it: a JSON object as text, the same for the same values; "" when it is empty.
+
+    Raises:
+        ValueError: a value is NaN or infinite, which JSON has not.
+        RecursionError: it is nested too deeply to be written.
+    """
+    if not values:
+        return ""
+    return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+
+
 class Passage(Record):
     """A passage of the corpus."""
 
     id: str
     title: str = ""
     text: str
+    metadata: str = Field("", description="a JSON object, as `metadata_text` writes it; nothing is computed from it")
 
     @property
     def full_text(self) -> str:

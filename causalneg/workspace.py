@@ -261,14 +261,26 @@ class Workspace:
         )
 
     def read_batches(self, folder: str, record: type[Row]) -> Iterator[pa.RecordBatch]:
-        """Stream a folder's Parquet files as Arrow batches, in the order of their names."""
+        """Stream a folder's Parquet files as Arrow batches, in the order of their names.
+
+        Last columns that an earlier version did not write yet are filled where the rows may go without.
+
+        Raises:
+            UserError: a file has other columns.
+        """
+        names = arrow_schema(record).names
         for name in self.list_files([folder], ".parquet"):
             with self.open_parquet(name) as parquet:
-                if parquet.schema_arrow.names != arrow_schema(record).names:
+                there = parquet.schema_arrow.names
+                lacking = names[len(there) :]
+                if [*there, *lacking] != names or any(record.model_fields[n].default != "" for n in lacking):
                     raise UserError(
                         f"{self.path(name)} was written by another version of causalneg; run its stage again."
                     )
-                yield from parquet.iter_batches(batch_size=PART_ROWS)
+                for batch in parquet.iter_batches(batch_size=PART_ROWS):
+                    for column in lacking:
+                        batch = batch.append_column(column, pa.repeat("", batch.num_rows))
+                    yield batch
 
     def read_file(self, relative: str, record: type[Row]) -> list[Row]:
         """Read the rows of one Parquet file."""

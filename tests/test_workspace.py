@@ -233,7 +233,7 @@ def test_a_manifest_carries_tokens_and_details(workspace: Workspace) -> None:
 def test_batches_keep_the_schema(workspace: Workspace) -> None:
     workspace.write_rows("corpus", "part-000000", Passage, PASSAGES)
     (batch,) = workspace.read_batches("corpus", Passage)
-    assert batch.schema == pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
+    assert batch.schema == pa.schema([(name, pa.string()) for name in ("id", "title", "text", "metadata")])
 
 
 def test_a_check_that_fails_leaves_earlier_work_alone(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Finds the fields of a row by the user's mapping or by the names that are common, and checks what is in them."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from causalneg.config import nearest
 from causalneg.errors import UserError
+from causalneg.records import metadata_text
 from causalneg.sources.items import EXCERPT, BrokenError, PassageRow, QueryRow
 
 Row = Mapping[Any, Any]  # by name, or by number where a file has no header
@@ -16,6 +18,7 @@ CORPUS_NAMES: dict[str, Names] = {
     "id": ("_id", "id", "doc_id", "docid", "passage_id", "pid"),
     "title": ("title",),
     "text": ("text", "contents", "content", "passage", "body"),
+    "metadata": ("metadata",),
 }
 TOPIC_NAMES: dict[str, Names] = {
     "id": ("_id", "id", "query_id", "qid", "topic", "number"),
@@ -67,7 +70,7 @@ class Fields:
             value = row.get(name)
             if value is not None:
                 return name, value
-        return names[0], None
+        return names[0] if names else field, None
 
     def required(self, row: Row, field: str) -> tuple[str | int, Any]:
         """Return the name under which a field is there, and what it holds, which may be a null.
@@ -102,6 +105,36 @@ class Fields:
         if value == "":
             raise BrokenError("missing_field", f"field {name!r} is empty; give each row an id there")
         return checked_text(value, name)
+
+    def metadata(self, row: Row) -> str:
+        """Return a passage's metadata, which is an object or the text of one; "" where there is none.
+
+        Raises:
+            BrokenError: it is something else, or JSON cannot hold it.
+        """
+        name, value = self.find(row, "metadata")
+        return checked_metadata(value, name)
+
+
+def checked_metadata(value: Any, name: str | int) -> str:  # noqa: ANN401 - it may be anything
+    """Return what must be an object, or the text of one, as rows hold it; "" where it is missing or empty.
+
+    Raises:
+        BrokenError: it is something else, or JSON cannot hold it.
+    """
+    if value is None or value == "":
+        return ""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        if isinstance(found, Mapping):
+            return metadata_text(found)
+    except (ValueError, RecursionError):
+        found = None
+    raise BrokenError(
+        "wrong_metadata",
+        f"field {name!r} is no JSON object but {excerpt(value)[:40]!r}; give an object, "
+        "or leave the field out with import.fields={metadata: []}",
+    )
 
 
 def checked_text(value: Any, name: str | int, may_be_empty: bool = False) -> str:  # noqa: ANN401 - it may be anything
@@ -142,7 +175,7 @@ def passage_of(row: Row, file: str, line: int, fields: Fields) -> PassageRow:
     title = fields.text(row, "title", default="")
     has_title = bool(title) and not title.isspace()
     text = checked_text("" if has_title and text is None else text, name, may_be_empty=has_title)
-    return PassageRow(fields.id(row), title, text, file, line)
+    return PassageRow(fields.id(row), title, text, file, line, fields.metadata(row))
 
 
 def query_of(row: Row, file: str, line: int, fields: Fields) -> QueryRow:

@@ -18,6 +18,7 @@ class PassageRow(NamedTuple):
     text: str
     file: str
     line: int
+    metadata: str = ""
 
 
 class QueryRow(NamedTuple):

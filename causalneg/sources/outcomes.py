@@ -24,6 +24,7 @@ BROKEN: dict[str, Outcome] = {
     "wrong_type": Outcome("rejected", True, "a field holds something that is no text"),
     "empty_text": Outcome("rejected", True, "the text is empty"),
     "wrong_score": Outcome("rejected", True, "the score is no whole number"),
+    "wrong_metadata": Outcome("rejected", True, "the metadata is no JSON object"),
     "not_utf8": Outcome("rejected", True, "the text is not UTF-8"),
     "line_too_long": Outcome("rejected", True, "a line over 64 MiB"),
 }

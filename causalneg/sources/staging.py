@@ -77,6 +77,7 @@ class Staging:
         self._ids: list[str] = []
         self._titles: list[str] = []
         self._texts: list[str] = []
+        self._metadata: list[str] = []
         self._characters = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -163,7 +164,7 @@ class Staging:
             self._count(row.rows, "read")
             self._reject(*row)
 
-    def _passage(self, name: str, title: str, text: str, file: str, line: int) -> None:
+    def _passage(self, name: str, title: str, text: str, file: str, line: int, metadata: str = "") -> None:
         name, title, text = _clean(name), self._cut(_clean(title)), self._cut(_clean(text))
         digest = _digest(title, text)
         kept = None
@@ -181,7 +182,8 @@ class Staging:
             self._ids.append(name)
             self._titles.append(title)
             self._texts.append(text)
-            self._characters += len(title) + len(text)
+            self._metadata.append(_clean(metadata))
+            self._characters += len(title) + len(text) + len(metadata)
 
     def _query(self, name: str, text: str, file: str, line: int) -> None:
         name, text = _clean(name), self._cut(_clean(text))
@@ -232,6 +234,11 @@ class Staging:
 
     # Keeping them
 
+    @property
+    def _columns(self) -> tuple[list[str], ...]:
+        """The passages not yet written, in the order of `records.Passage`."""
+        return self._ids, self._titles, self._texts, self._metadata
+
     def parts(self) -> list[str]:
         """Return the names of the corpus's files written so far."""
         return [_part(number) for number in range(self._parts)]
@@ -248,11 +255,11 @@ class Staging:
     def keep(self, workspace: Workspace) -> None:
         """Write the passages taken since the last time to the corpus, and commit everything taken so far."""
         if self._ids:
-            columns = [pa.array(values, pa.string()) for values in (self._ids, self._titles, self._texts)]
+            columns = [pa.array(values, pa.string()) for values in self._columns]
             table = pa.Table.from_arrays(columns, schema=arrow_schema(Passage))
             workspace.write_table(_part(self._parts), table)
             self._parts += 1
-        for values in (self._ids, self._titles, self._texts):
+        for values in self._columns:
             values.clear()
         self._characters = 0
         state = {

@@ -25,7 +25,7 @@ def test_beir(beir: Path, workspace: Workspace, layout: str) -> None:
     assert corpus == [
         Passage(id="d1", title="Apollo 8", text="It circled the Moon."),
         Passage(id="d2", text="Eagle landed — «ü» 🚀."),
-        Passage(id="3", text="A third one."),
+        Passage(id="3", text="A third one.", metadata='{"url":"x"}'),
     ]
     assert queries == [Query(id=f"q{n}", text=f"query {n}?") for n in range(5)]
     assert sorted(qrels, key=lambda q: (q.split, q.query_id, q.passage_id)) == [

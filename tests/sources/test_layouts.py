@@ -1,6 +1,7 @@
 """Every layout that the import reads gives the rows that stand in it, whatever its format and compression."""
 
 import csv
+import datetime
 import gzip
 import json
 import os
@@ -326,3 +327,72 @@ def test_a_row_that_is_cut_off_in_a_csv_swallows_no_other_silently(tmp_path: Pat
     (left_out,) = rejected(workspace)
     assert (left_out.line, left_out.kind) == (22, "invalid_row")
     assert "lines 22 to 42" in left_out.reason
+
+
+METADATA = [
+    {"_id": "a", "text": "one", "metadata": {"year": 1969, "by": {"name": "N. A."}, "a": [True, "ü"]}},
+    {"_id": "b", "text": "two", "metadata": {}},
+    {"_id": "c", "text": "three", "metadata": None},
+    {"_id": "d", "text": "four"},
+    {"_id": "e", "text": "five", "metadata": '{"year": 1970}'},
+]
+JUDGED_A = {"train": "query-id\tcorpus-id\tscore\nq\ta\t1\n"}
+
+
+def metadata_of(workspace: Workspace) -> dict[str, str]:
+    return {p.id: p.metadata for p in rows(workspace)[0]}
+
+
+def test_metadata_is_kept_as_the_text_of_an_object(tmp_path: Path, workspace: Workspace) -> None:
+    imported(workspace, write_beir(tmp_path / "beir", METADATA, [{"_id": "q", "text": "?"}], JUDGED_A))
+    found = metadata_of(workspace)
+    assert found["a"] == '{"a":[true,"ü"],"by":{"name":"N. A."},"year":1969}', "names sorted, no spaces"
+    assert (found["b"], found["c"], found["d"], found["e"]) == ("", "", "", '{"year":1970}')
+
+
+def test_metadata_of_a_column_that_the_user_names(tmp_path: Path, workspace: Workspace) -> None:
+    when = datetime.date(1969, 7, 20)
+    table = [{"id": "a", "text": "one", "meta": {"on": when, "n": 2.5}}, {"id": "b", "text": "two", "meta": None}]
+    corpus = write_table(tmp_path / "corpus.parquet", table)
+    (tmp_path / "topics.tsv").write_text("q\t?\n")
+    (tmp_path / "qrels.tsv").write_text("q 0 a 1\n")
+    split = {"import__topics": {"train": str(tmp_path / "topics.tsv")}}
+    split |= {"import__qrels": {"train": str(tmp_path / "qrels.tsv")}}
+    imported(workspace, corpus, import__fields={"metadata": "meta"}, **split)
+    assert metadata_of(workspace) == {"a": '{"n":2.5,"on":"1969-07-20"}', "b": ""}
+
+
+@pytest.mark.parametrize("value", ["Wikipedia", [1], 7, True, {"x": float("nan")}, "[1]", '{"x": '])
+def test_metadata_that_is_no_object_is_rejected_unless_it_is_left_out(
+    tmp_path: Path, workspace: Workspace, value: object
+) -> None:
+    corpus = [*METADATA, {"_id": "z", "text": "six", "metadata": value}]
+    folder = write_beir(tmp_path / "beir", corpus, [{"_id": "q", "text": "?"}], JUDGED_A)
+    made = imported(workspace, folder, import__max_rejected_share=0.5)
+    assert outcomes(made)["wrong_metadata"] == 1
+    (row,) = rejected(workspace)
+    assert row.line == 6
+    assert "import.fields={metadata: []}" in row.reason
+
+    imported(workspace, folder, import__fields={"metadata": []})
+    assert set(metadata_of(workspace).values()) == {""}
+    assert "z" in metadata_of(workspace)
+
+
+def test_metadata_changes_no_id_and_no_text(tmp_path: Path, workspace: Workspace) -> None:
+    with_metadata, without = METADATA[0], {k: v for k, v in METADATA[0].items() if k != "metadata"}
+    corpora = []
+    for name, row in (("one", with_metadata), ("two", without)):
+        imported(workspace, write_beir(tmp_path / name, [row], [{"_id": "q", "text": "?"}], JUDGED_A))
+        corpora.append([(p.id, p.full_text) for p in rows(workspace)[0]])
+    assert corpora[0] == corpora[1]
+
+
+def test_a_corpus_without_the_column_is_still_read(tmp_path: Path, workspace: Workspace) -> None:
+    imported(workspace, write_beir(tmp_path / "beir", METADATA, [{"_id": "q", "text": "?"}], JUDGED_A))
+    (name,) = workspace.list_files(["corpus"], ".parquet")
+    workspace.write_table(name, workspace.read_table(name, ["id", "title", "text"]))
+    assert metadata_of(workspace) == dict.fromkeys("abcde", "")
+    workspace.write_table(name, workspace.read_table(name, ["id", "title"]))
+    with pytest.raises(UserError, match="another version of causalneg"):
+        rows(workspace)

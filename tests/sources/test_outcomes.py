@@ -46,6 +46,7 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "a list as text": ("corpus.jsonl", '{"_id": "x", "text": ["t"]}\n', "wrong_type", "but list"),
     "not UTF-8": ("corpus.jsonl", b'{"_id": "x", "text": "caf\xe9"}\n', "not_utf8", "not UTF-8"),
     "qrels not UTF-8": ("qrels/train.tsv", b"q1\td\xe9\t1\n", "not_utf8", "not UTF-8"),
+    "metadata": ("corpus.jsonl", '{"_id": "x", "text": "t", "metadata": [1]}\n', "wrong_metadata", "no JSON object"),
     "columns": ("qrels/train.tsv", "q1\td1\n", "invalid_row", "three columns"),
     "score": ("qrels/train.tsv", "q1\td2\tgood\n", "wrong_score", "'good'"),
     "a huge score": ("qrels/train.tsv", "q1\td2\t99999999999999999999\n", "wrong_score", "at most"),
