@@ -98,7 +98,8 @@ def _peer(workspace: str, precision: str) -> dict[str, list[str]]:
 
 
 def _our_bm25(workspace: str, precision: str) -> dict[str, list[str]]:
-    from causalneg.mining.bm25 import Bm25Index, Words, search
+    from causalneg.bm25 import Words
+    from causalneg.mining.bm25 import Bm25Index, search
 
     texts, queries = _data(Workspace(workspace))[1:3]
     started = time.perf_counter()

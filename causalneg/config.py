@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from causalneg.errors import UserError
 from causalneg.records import ViolationType
 
+IndexKind = Literal["auto", "flat", "sq8", "hnsw", "ivf_sq8", "ivf_pq", "ivf_rabitq"]
+
 
 class Settings(BaseModel):
     """A group of settings: immutable, unknown names refused."""
@@ -444,7 +446,20 @@ class InspectSettings(Settings):
 class IndexSettings(Settings):
     """How the corpus is indexed."""
 
-    kind: Literal["flat"] = Field("flat", description="exact search")
+    kind: IndexKind = Field(
+        "auto",
+        description="auto (measures, and takes the cheapest that finds enough), flat (exact), sq8, hnsw, ivf_sq8, "
+        "ivf_pq or ivf_rabitq",
+    )
+    recall: float = Field(0.95, gt=0, le=1, description="wanted share of the 10 nearest passages that are found")
+    memory_gib: float | None = Field(None, gt=0, description="memory that auto may take for the vectors, GiB")
+    tune_queries: int = Field(200, ge=10, description="held-out queries that recall is measured with")
+    shards: int = Field(1, ge=1, description="parts of the index, searched side by side")
+    gpu: bool = Field(False, description="train and fill the index on a GPU where FAISS has that kind there")
+    lexical: bool = Field(False, description="a BM25 index beside the vectors, for hybrid search")
+    language: str = Field("english", description="stems and stop words of the BM25 index, or none")
+    merge: bool = Field(False, description="build the new version from the active one and its changes")
+    activate: bool = Field(True, description="let the new version answer; a server that merges does so itself")
 
 
 class ServeSettings(Settings):
@@ -452,9 +467,44 @@ class ServeSettings(Settings):
 
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless set")
     port: int = Field(8000, ge=1, le=65535)
-    replicas: int = Field(1, ge=1)
-    max_queries: int = Field(128, ge=1, description="queries in one request")
-    max_limit: int = Field(1000, ge=1, description="largest number of hits per query")
+    proxy: Literal["ray", "haproxy"] = Field(
+        "ray", description="what stands before the replicas; haproxy is faster, and opens two ports on all addresses"
+    )
+    replicas: int = Field(1, ge=1, description="replicas, or the fewest of them when max_replicas is set")
+    max_replicas: int | None = Field(None, ge=1, description="scale up to as many by the requests in flight")
+    requests_per_replica: int = Field(16, ge=1, description="requests in flight that a replica is scaled for")
+    threads: int = Field(1, ge=1, description="compute threads, and cores, of a replica")
+    backend: Literal["auto", "torch-fp32", "torch-bf16", "onnx", "openvino"] = Field(
+        "auto", description="what encodes queries; auto takes the fastest that agrees with torch-fp32"
+    )
+    max_queries: int = Field(128, ge=1, description="queries, inputs or passages in one request")
+    max_limit: int = Field(1000, ge=1, description="largest offset + limit of a query")
+    max_body_mb: float = Field(4, gt=0, description="largest body of a request, MB")
+    batch_tokens: int = Field(4096, ge=1, description="tokens, padding included, that are encoded at once")
+    max_waiting_tokens: int = Field(65_536, ge=1, description="tokens that may wait; beyond, requests get 429")
+    timeout_ms: int = Field(10_000, ge=1, description="longest time that a request may take")
+    keys: str | None = Field(None, description="file with the hashed API keys, as `causalneg keys` writes it")
+    cors_origins: list[str] = Field([], description="web origins whose pages may ask; none unless set")
+    reranker: str | None = Field(None, description="cross-encoder for `rerank`; embedded, local or hub")
+    rerank_depth: int = Field(50, ge=1, description="hits that the cross-encoder scores anew")
+    merge_at: int = Field(
+        10_000, ge=0, description="changes after which they are merged into a new version; 0 leaves that to you"
+    )
+
+    @model_validator(mode="after")
+    def _fewest_replicas(self) -> "ServeSettings":
+        if self.max_replicas is not None and self.replicas > self.max_replicas:
+            raise ValueError(f"replicas {self.replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class KeysSettings(Settings):
+    """Which API key is made."""
+
+    name: str = Field("key", description="whose key it is; said in the log of changes")
+    role: Literal["read", "write"] = Field("read", description="write may do everything, read may search and embed")
+    file: str = Field("keys.json", description="file that its hash is added to")
+    remove: bool = Field(False, description="remove the keys of that name")
 
 
 class EvaluateSettings(Settings):
@@ -481,6 +531,7 @@ class Config(Settings):
     inspect: InspectSettings = InspectSettings()
     index: IndexSettings = IndexSettings()
     serve: ServeSettings = ServeSettings()
+    keys: KeysSettings = KeysSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
 

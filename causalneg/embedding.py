@@ -1,17 +1,15 @@
-"""Encodes texts with a sentence-transformers model, and puts vectors into an exact index."""
+"""Encodes texts with a sentence-transformers model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from causalneg.errors import UserError
 from causalneg.models import ResolvedModel
 from causalneg.runtime import cores, supports_bf16
 
 if TYPE_CHECKING:
-    import faiss
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -66,25 +64,3 @@ def encode(
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=low and kind == "passage"):
         vectors = function(list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
     return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
-def flat_index(blocks: Iterable[np.ndarray]) -> "faiss.IndexFlatIP":
-    """Put vectors into an exact inner-product index.
-
-    Args:
-        blocks: float32 `[rows, dimension]`, in the order of the corpus.
-
-    Raises:
-        UserError: there are no vectors, or one is not finite.
-    """
-    import faiss
-
-    index: faiss.IndexFlatIP | None = None
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise UserError("The encoder gave a passage a vector with NaN or infinity; train it again or name another.")
-        index = index or faiss.IndexFlatIP(block.shape[1])
-        index.add(np.ascontiguousarray(block, dtype=np.float32))
-    if index is None or not index.ntotal:
-        raise UserError("The corpus has no passages to index; run `causalneg import` with another source.")
-    return index

@@ -22,7 +22,7 @@ _KEY = np.dtype("S16")
 Compute = Callable[[list[str]], np.ndarray]  # texts to an array `[texts, …]`
 
 
-def _keys(texts: Iterable[str]) -> np.ndarray:
+def text_keys(texts: Iterable[str]) -> np.ndarray:
     """Return the key of each text: 128 bits of its hash."""
     digests = (hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).digest() for t in texts)
     return np.array(list(digests), _KEY)
@@ -69,7 +69,7 @@ class FeatureCache:
 
     def add(self, texts: Sequence[str], rows: np.ndarray) -> None:
         """Keep the rows of some texts as a block; its keys are written last and make it valid."""
-        keys = _keys(texts)
+        keys = text_keys(texts)
         name = f"{self.folder}/{hashlib.blake2b(keys.tobytes(), digest_size=12).hexdigest()}"
         for suffix, array in ((".npy", rows), (".keys.npy", keys)):
             self.workspace.write_array(name + suffix, array)
@@ -175,7 +175,7 @@ def corpus_features(
         gpus: GPUs of each.
     """
     files = corpus_files(workspace)
-    keys_of_files = [_keys(read_texts(workspace, name)) for name in files]
+    keys_of_files = [text_keys(read_texts(workspace, name)) for name in files]
     lengths = [len(k) for k in keys_of_files]
     keys = np.concatenate([np.empty(0, _KEY), *keys_of_files])
     starts = np.cumsum([0, *lengths])
@@ -198,3 +198,25 @@ def corpus_features(
     block, row = np.full(len(keys), -1), np.full(len(keys), -1)
     block[wanted], row[wanted] = cache.locate(keys[wanted])
     return CorpusFeatures(cache, block, row)
+
+
+def text_features(
+    workspace: Workspace, folder: str, make: Callable[[], Compute], blocks: Iterable[list[str]]
+) -> CorpusFeatures:
+    """Return a feature of any texts; where it is not kept yet, it is computed in this process and kept.
+
+    Args:
+        workspace: the feature is kept there.
+        folder: folder of the feature.
+        make: builds the function from texts to rows; called once, if at all.
+        blocks: the texts.
+    """
+    cache, compute, keys = FeatureCache(workspace, folder), lru_cache(make), [np.empty(0, _KEY)]
+    for texts in blocks:
+        keys.append(text_keys(texts))
+        absent = np.flatnonzero(cache.locate(keys[-1])[0] < 0)
+        for start in range(0, len(absent), _SLICE_ROWS):
+            some = list(dict.fromkeys(texts[at] for at in absent[start : start + _SLICE_ROWS]))
+            cache.add(some, compute()(some))
+    cache = FeatureCache(workspace, folder)
+    return CorpusFeatures(cache, *cache.locate(np.concatenate(keys)))

@@ -52,6 +52,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> list[Manifest
     """
     if config.generate.plan:
         raise UserError("A plan goes with `causalneg generate --plan`, not with all stages.")
+    if config.index.merge:
+        raise UserError("A merge goes with `causalneg index --merge true`, not with all stages.")
     manifests: list[Manifest] = []
     with ray_session():
         for stage in stages_of(config):

@@ -1,5 +1,6 @@
 """The corpus's vectors under an encoder, kept in the workspace and shared by every stage that needs them."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -8,9 +9,13 @@ from causalneg.config import EncodeSettings
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
-from causalneg.features import CorpusFeatures, corpus_features
+from causalneg.features import CorpusFeatures, corpus_features, text_features
 from causalneg.models import ResolvedModel
 from causalneg.workspace import Workspace
+
+
+def _folder(model: ResolvedModel, settings: EncodeSettings) -> str:
+    return f"embeddings/{model.fingerprint}-{settings.precision}"
 
 
 class _PassageEncoder:
@@ -45,6 +50,17 @@ def embed_corpus(
     Raises:
         UserError: the encoder gives vectors that are not finite.
     """
-    folder = f"embeddings/{model.fingerprint}-{settings.precision}"
     make = partial(_PassageEncoder, model, settings)
+    folder = _folder(model, settings)
     return corpus_features(workspace, folder, make, report, "encoding", only, settings.workers, settings.gpus)
+
+
+def embed_texts(
+    workspace: Workspace, model: ResolvedModel, settings: EncodeSettings, blocks: Iterable[list[str]]
+) -> CorpusFeatures:
+    """Return the vectors of any passages' texts, float32 `[texts, dimension]`; no text is encoded twice.
+
+    Raises:
+        UserError: the encoder gives vectors that are not finite.
+    """
+    return text_features(workspace, _folder(model, settings), partial(_PassageEncoder, model, settings), blocks)

@@ -1,19 +1,24 @@
 """The stage `index`: encodes the corpus with the trained encoder and publishes an index version."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
+from causalneg.files import whole_folder
 from causalneg.indexing.build import build_version
-from causalneg.indexing.store import IndexManifest, IndexModel, open_index
+from causalneg.indexing.catalog import Catalog
+from causalneg.indexing.manifest import TRAINED, IndexManifest, IndexModel
+from causalneg.indexing.queries import held_out
+from causalneg.indexing.store import open_index
+from causalneg.indexing.tune import needs_queries
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Passage
 from causalneg.vectors import embed_corpus
 from causalneg.workspace import Counts, Manifest, Stage, Workspace
-
-TRAINED = "trained"  # how an index names the encoder in the workspace's model folder
 
 
 def _encoder(config: Config, workspace: Workspace) -> tuple[ResolvedModel, list[Stage]]:
@@ -22,6 +27,30 @@ def _encoder(config: Config, workspace: Workspace) -> tuple[ResolvedModel, list[
         return resolve(config.encoder), ["import"]
     found = resolve(str(workspace.local_folder("model")))
     return ResolvedModel(TRAINED, found.path, found.fingerprint), ["import", "train"]
+
+
+def _prompts(model: ResolvedModel) -> dict[str, str]:
+    """Return the prompts that a model itself puts before queries and passages."""
+    file = model.path / "config_sentence_transformers.json"
+    return dict(json.loads(file.read_text(encoding="utf-8")).get("prompts") or {}) if file.exists() else {}
+
+
+def keep_model(model: ResolvedModel, target: Path) -> None:
+    """Keep a trained model beside the index: training anew replaces it, and old versions are to answer still.
+
+    Files are linked where the file system can, and take no room of their own.
+    """
+    if target.exists():
+        return
+    with whole_folder(target) as fresh:
+        for file in model.path.rglob("*"):
+            if file.is_file():
+                there = fresh / file.relative_to(model.path)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(file, there)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(file, there)
 
 
 def _whole_version(folder: Path, model: ResolvedModel) -> IndexManifest | None:
@@ -35,32 +64,50 @@ def _whole_version(folder: Path, model: ResolvedModel) -> IndexManifest | None:
         return None
 
 
-def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
-    """Build the index of the corpus; nothing is done when it is there already."""
+def _build(config: Config, workspace: Workspace, model: ResolvedModel, folder: Path, report: Reporter) -> IndexManifest:
+    vectors = embed_corpus(workspace, model, config.encode, report)
+    queries = held_out(config, workspace, model) if needs_queries(config.index, len(vectors)) else None
+    return build_version(
+        folder,
+        IndexModel(name=model.name, fingerprint=model.fingerprint, prompts=_prompts(model)),
+        lambda: vectors,
+        workspace.read_batches("corpus", Passage),
+        config.index,
+        rows=len(vectors),
+        report=report,
+        queries=queries,
+    )
+
+
+def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | IndexManifest:
+    """Build the index of the corpus, or of the active version and its changes, and let it answer.
+
+    Nothing is done when it is there already.
+    """
+    if config.index.merge:
+        from causalneg.indexing import merge
+
+        return merge.run(config, workspace, report)
     root = workspace.local_folder("index")
     workspace.require("import")
     model, inputs = _encoder(config, workspace)
-    stage = workspace.begin("index", {"index": config.index, "encoder": model.fingerprint}, inputs)
+    built = config.index.model_dump(mode="json", exclude={"merge", "activate"})
+    stage = workspace.begin("index", {"index": built, "encoder": model.fingerprint}, inputs)
     if stage.done:
         report.line(f"index: already done (version {stage.done.details['version']})")
         return stage.done
     if "train" not in inputs:
         report.line(f"index: no encoder is trained yet, so the corpus is indexed with {config.encoder}")
-    for left in root.glob(".*"):  # of runs that were killed
-        shutil.rmtree(left)
     folder = root / stage.key[:12]
-    version = _whole_version(folder, model)
-    if version is None:
-        vectors = embed_corpus(workspace, model, config.encode, report)
-        version = build_version(
-            folder,
-            IndexModel(name=model.name, fingerprint=model.fingerprint),
-            vectors,
-            workspace.read_batches("corpus", Passage),
-        )
+    version = _whole_version(folder, model) or _build(config, workspace, model, folder, report)
+    catalog = Catalog(root)
+    if model.name == TRAINED:
+        keep_model(model, catalog.model_folder(model.fingerprint))
+    if config.index.activate:
+        catalog.activate(version.version)
     megabytes = sum(entry.bytes for entry in version.files.values()) / 1e6
     size = f"{version.rows} passages, {version.dimension} dimensions, {megabytes:.1f} MB"
-    report.line(f"index: version {version.version}: {size}")
+    report.line(f"index: version {version.version}: {version.kind}, {size}")
     return stage.finish(
         Counts(rows_in=version.rows, accepted=version.rows),
         details={
@@ -70,6 +117,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
             "trained": "train" in inputs,
             "rows": version.rows,
             "dimension": version.dimension,
+            "kind": version.kind,
+            "recall": version.recall,
         },
         folders=[f"index/{version.version}"],
     )

@@ -1,187 +1,159 @@
-"""An index version on disk: its manifest, the checks before anything is loaded, and search in it.
+"""An index version opened: the checks before anything is read, its passages, and search in it.
 
-    index/<version>/manifest.json     what the version is, with size and SHA-256 of the other two
-                    index.faiss       vectors, in the order of the corpus
-                    passages.arrow    Arrow IPC file (uncompressed) of id, title, text, in the same order
-
-A version is never changed. It is read by the server too, which knows of an index only this module.
+What a version consists of stands in `manifest`. A server knows an index by this module.
 """
 
-import hashlib
 from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
 from causalneg.errors import UserError
-from causalneg.files import file_sha256
-from causalneg.records import Passage, Record, arrow_schema
-from causalneg.workspace import FileEntry
-
-MANIFEST, VECTORS, PASSAGES = "manifest.json", "index.faiss", "passages.arrow"
-
-
-class IndexModel(Record):
-    """The encoder that made an index's vectors."""
-
-    name: str
-    fingerprint: str
-
-
-class IndexManifest(Record):
-    """What an index version is. `seal` is a hash of all other fields: none changes unnoticed."""
-
-    version: str
-    kind: Literal["flat"]
-    metric: Literal["inner_product"]
-    dimension: int
-    rows: int
-    model: IndexModel
-    files: dict[str, FileEntry]
-    created: str
-    seal: str = ""
-
-    def sealed(self) -> "IndexManifest":
-        """Return the manifest with the seal that belongs to it."""
-        body = self.model_dump_json(exclude={"seal"})
-        return self.model_copy(update={"seal": hashlib.sha256(body.encode()).hexdigest()})
+from causalneg.indexing.manifest import (
+    LEXICAL,
+    IndexDamaged,
+    IndexManifest,
+    passages_file,
+    read_manifest,
+    vectors_file,
+    verify_files,
+)
+from causalneg.indexing.search import Found, VectorSearch
+from causalneg.indexing.trial import attempt
+from causalneg.records import Passage, arrow_schema, full_text
 
 
-class Hit(NamedTuple):
-    """A passage found: its row in the index, its id, and its inner product with the query."""
+class Passages:
+    """The passages of a version in the order of its rows; they stay on disk and are mapped into memory."""
 
-    row: int
-    id: str
-    score: float
-
-
-class Index:
-    """An opened index version; passages stay on disk and are mapped into memory."""
-
-    def __init__(self, manifest: IndexManifest, vectors: Any, batches: list[pa.RecordBatch]) -> None:  # noqa: ANN401
-        self.manifest = manifest
-        self._vectors = vectors
-        self._columns = [{name: batch.column(name) for name in batch.schema.names} for batch in batches]
+    def __init__(self, batches: list[pa.RecordBatch]) -> None:
+        self._batches = batches
         self._starts = list(accumulate((batch.num_rows for batch in batches), initial=0))
 
-    def search(self, vectors: np.ndarray, k: int) -> list[list[Hit]]:
-        """Return the `k` nearest passages of each vector, best first; equal scores in the order of ids.
+    def __len__(self) -> int:
+        return self._starts[-1]
 
-        Args:
-            vectors: float32 `[queries, dimension]`.
-            k: hits per query, at least 1; fewer come back when the index has fewer rows.
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """The id of each row."""
+        return self.column("id")
 
-        Raises:
-            ValueError: a vector has another size, or is not finite, or `k` is below 1.
-        """
-        if vectors.ndim != 2 or vectors.shape[1] != self.manifest.dimension:
-            raise ValueError(f"vectors have shape {vectors.shape}, not [queries, {self.manifest.dimension}]")
-        if not np.isfinite(vectors).all():
-            raise ValueError("a vector holds NaN or infinity")
-        if k < 1:
-            raise ValueError(f"k is {k}, not at least 1")
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        scores, rows = self._vectors.search(queries, min(k, self.manifest.rows))
-        found = [
-            [Hit(int(row), self._field(int(row), "id"), float(score)) for row, score in zip(*pair, strict=True)]
-            for pair in zip(rows, scores, strict=True)
-        ]
-        return [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in found]
+    @property
+    def metadata(self) -> pa.ChunkedArray:
+        """The metadata of each row, a JSON object as text, empty where there is none."""
+        return self.column("metadata")
 
-    def passage(self, row: int) -> Passage:
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a field of every row."""
+        return pa.chunked_array([batch.column(name) for batch in self._batches], pa.string())
+
+    def texts(self) -> Iterator[str]:
+        """Stream title and text of each row."""
+        for batch in self._batches:
+            yield from map(full_text, batch.column("title").to_pylist(), batch.column("text").to_pylist())
+
+    def get(self, row: int) -> Passage:
         """Return the passage of a row.
 
         Raises:
             IndexError: there is no such row.
         """
-        return Passage(**{name: self._field(row, name) for name in ("id", "title", "text")})
-
-    def _field(self, row: int, name: str) -> str:
-        if not 0 <= row < self.manifest.rows:
-            raise IndexError(f"row {row} is not among the {self.manifest.rows} rows of the index")
-        part = bisect_right(self._starts, row) - 1
-        return str(self._columns[part][name][row - self._starts[part]].as_py())
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} is not among the {len(self)} rows of the index")
+        at = bisect_right(self._starts, row) - 1
+        batch, place = self._batches[at], row - self._starts[at]
+        return Passage(**{name: batch.column(name)[place].as_py() for name in batch.schema.names})
 
 
-def _damaged(folder: Path, what: str) -> UserError:
-    return UserError(f"The index {folder} is damaged: {what}; remove that folder and run `causalneg index` again.")
+class Index:
+    """An opened version, all its shards; safe to search from several threads.
 
-
-def read_manifest(folder: Path) -> IndexManifest:
-    """Read an index version's manifest.
-
-    Raises:
-        UserError: there is none, or it was changed.
+    Attributes:
+        folder: `index/<version>`.
+        manifest: what the version is.
+        passages: its passages, by row.
     """
-    try:
-        manifest = IndexManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"There is no index in {folder} ({MANIFEST} is missing); run `causalneg index`.") from error
-    except (OSError, ValidationError) as error:
-        raise _damaged(folder, f"{MANIFEST} cannot be read") from error
-    if manifest.sealed() != manifest:
-        raise _damaged(folder, f"{MANIFEST} is not as it was written")
-    if manifest.version != folder.name:
-        raise _damaged(folder, f"{MANIFEST} is that of version {manifest.version}")
-    if set(manifest.files) != {VECTORS, PASSAGES}:
-        raise _damaged(folder, f"{MANIFEST} does not name {VECTORS} and {PASSAGES}")
-    return manifest
+
+    def __init__(self, folder: Path, manifest: IndexManifest, vectors: VectorSearch, passages: Passages) -> None:
+        self.folder, self.manifest, self.passages = folder, manifest, passages
+        self._vectors = vectors
+
+    @property
+    def lexical_folder(self) -> Path | None:
+        """The folder of the version's BM25 index, if it has one."""
+        return self.folder / LEXICAL if self.manifest.lexical else None
+
+    def search(self, vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Found:
+        """Return the best rows of each vector, best first, equal scores in the order of rows.
+
+        Args:
+            vectors: float32 `[queries, dimension]`.
+            k: rows per query; fewer come back when the index has fewer.
+            allowed: bool `[rows]`, the rows that may be found; all when unset.
+
+        Returns:
+            scores float32 and rows int64, both `[queries, min(k, rows)]`; where fewer rows are allowed, -inf and -1.
+
+        Raises:
+            ValueError: the arrays have other shapes, a vector is not finite or of length 0, or `k` is below 1.
+            IndexDamaged: the vectors cannot be searched.
+        """
+        return self._vectors.search(vectors, k, allowed)
 
 
-def _verify_files(folder: Path, manifest: IndexManifest) -> None:
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise _damaged(folder, f"{name} is missing")
-        if path.stat().st_size != entry.bytes:
-            raise _damaged(folder, f"{name} has {path.stat().st_size} bytes, not {entry.bytes}")
-        if file_sha256(path) != entry.sha256:
-            raise _damaged(folder, f"{name} does not have the checksum in {MANIFEST}")
+@lru_cache(maxsize=64)
+def _tried(folder: Path, seal: str) -> str | None:
+    """Try a version's vectors in a process of their own, once for files with the same checksums."""
+    manifest = read_manifest(folder)
+    files = [(vectors_file(number), shard.rows) for number, shard in enumerate(manifest.shards)]
+    return attempt(folder, files, manifest.kind, manifest.dimension)
 
 
-def _read_vectors(folder: Path, manifest: IndexManifest) -> Any:  # noqa: ANN401 - faiss has no types
+def _read_vectors(folder: Path, manifest: IndexManifest) -> VectorSearch:
     import faiss
 
-    try:
-        vectors = faiss.read_index(str(folder / VECTORS))
-    except RuntimeError as error:
-        raise _damaged(folder, f"{VECTORS} is no FAISS index") from error
-    if not isinstance(vectors, faiss.IndexFlat) or vectors.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise _damaged(folder, f"{VECTORS} is not a flat inner-product index")
-    if vectors.d != manifest.dimension:
-        raise _damaged(folder, f"{VECTORS} has {vectors.d} dimensions, {MANIFEST} {manifest.dimension}")
-    if vectors.ntotal != manifest.rows:
-        raise _damaged(folder, f"{VECTORS} has {vectors.ntotal} rows, {MANIFEST} {manifest.rows}")
-    return vectors
+    indexes = [faiss.read_index(str(folder / vectors_file(number))) for number in range(len(manifest.shards))]
+    return VectorSearch(indexes, manifest.kind, manifest.parameters, folder)
 
 
-def _map_passages(folder: Path, manifest: IndexManifest) -> list[pa.RecordBatch]:
+def map_passages(folder: Path, number: int, rows: int) -> list[pa.RecordBatch]:
+    """Map a shard's passages into memory.
+
+    Raises:
+        IndexDamaged: the file is no Arrow file of so many passages.
+    """
+    name = passages_file(number)
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(folder / PASSAGES)))
-        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged(folder, f"{PASSAGES} is no Arrow file") from error
-    if reader.schema != arrow_schema(Passage):
-        raise _damaged(folder, f"{PASSAGES} does not have the columns id, title and text")
-    rows = sum(batch.num_rows for batch in batches)
-    if rows != manifest.rows:
-        raise _damaged(folder, f"{PASSAGES} has {rows} rows, {MANIFEST} {manifest.rows}")
+        reader = pa.ipc.open_file(pa.memory_map(str(folder / name)))
+        if reader.schema != arrow_schema(Passage):
+            raise IndexDamaged(folder, f"{name} does not have the columns {', '.join(arrow_schema(Passage).names)}")
+        batches = [reader.get_batch(at) for at in range(reader.num_record_batches)]
+        for batch in batches:
+            batch.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise IndexDamaged(folder, f"{name} is no Arrow file") from error
+    there = sum(batch.num_rows for batch in batches)
+    if there != rows:
+        raise IndexDamaged(folder, f"{name} has {there} rows, not {rows}")
     return batches
 
 
 def open_index(folder: Path, model_fingerprint: str) -> Index:
     """Open an index version for queries encoded by one model, after checking that it is whole.
 
+    Nothing is read before its checksum is right, and no vectors before another process could search them.
+
     Args:
         folder: `index/<version>`.
         model_fingerprint: of the model that encodes the queries.
 
     Raises:
-        UserError: the index is missing or damaged, or was built with another model.
+        UserError: the index is missing, or was built with another model.
+        IndexDamaged: it is not as it was written.
     """
     manifest = read_manifest(folder)
     if manifest.model.fingerprint != model_fingerprint:
@@ -190,6 +162,8 @@ def open_index(folder: Path, model_fingerprint: str) -> Index:
             f"The index {folder} was built with the model {built}, but queries would be "
             f"encoded by {model_fingerprint}; run `causalneg index` again."
         )
-    # faiss.read_index trusts its file, so nothing is read before its checksum is right.
-    _verify_files(folder, manifest)
-    return Index(manifest, _read_vectors(folder, manifest), _map_passages(folder, manifest))
+    verify_files(folder, manifest)
+    batches = [b for number, shard in enumerate(manifest.shards) for b in map_passages(folder, number, shard.rows)]
+    if wrong := _tried(folder.absolute(), manifest.seal):
+        raise IndexDamaged(folder, wrong)
+    return Index(folder, manifest, _read_vectors(folder, manifest), Passages(batches))

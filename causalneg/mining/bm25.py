@@ -3,14 +3,13 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel
 
-from causalneg.errors import UserError
+from causalneg.bm25 import Words, build
 from causalneg.mining.hits import Hits, no_hits
 from causalneg.workspace import Workspace
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     import bm25s
 
 _LENGTHS, _FREQUENCIES, _STATISTICS = "lengths.npy", "corpus_frequencies.npy", "statistics.json"
-_STOP_WORDS = {"english", "german", "dutch", "french", "spanish", "portuguese", "italian", "russian"}
-_STOP_WORDS |= {"swedish", "norwegian", "danish", "turkish"}
 
 
 class Statistics(BaseModel):
@@ -27,50 +24,6 @@ class Statistics(BaseModel):
 
     passages: int
     mean_length: float
-
-
-@dataclass(frozen=True)
-class Words:
-    """How texts are cut into words: the language of stems and stop words, or `none`."""
-
-    language: str
-
-    def tokens(self, texts: Sequence[str], ids: bool) -> Any:  # noqa: ANN401 - bm25s gives one type or another
-        """Cut texts into words: as bm25s's ids with their vocabulary, or as lists of words.
-
-        Raises:
-            UserError: there are no stems for the language.
-        """
-        import bm25s
-        import Stemmer
-
-        stemmer = None
-        if self.language != "none":
-            if self.language not in Stemmer.algorithms():
-                known = ", ".join(Stemmer.algorithms())
-                raise UserError(
-                    f"mine.search.language: there are no stems for {self.language!r}; take none or {known}."
-                )
-            stemmer = Stemmer.Stemmer(self.language)
-        stop_words = self.language if self.language in _STOP_WORDS else []
-        return bm25s.tokenize(list(texts), stopwords=stop_words, stemmer=stemmer, return_ids=ids, show_progress=False)
-
-
-def build(texts: Sequence[str], words: Words) -> "tuple[bm25s.BM25 | None, np.ndarray]":
-    """Index the passages of a shard as if they were the whole corpus.
-
-    Returns:
-        The index, None where no text has a word; and the passages' lengths in words, int64 `[passages]`.
-    """
-    import bm25s
-
-    tokens = words.tokens(texts, ids=True)
-    lengths = np.array([len(t) for t in tokens.ids], dtype=np.int64)
-    if not lengths.any():  # nothing but stop words: bm25s cannot index that
-        return None, lengths
-    index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
-    return index, lengths
 
 
 def rescale(index: "bm25s.BM25", lengths: np.ndarray, frequencies: np.ndarray, statistics: Statistics) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from causalneg.bm25 import Words
 from causalneg.config import Config, SearchSettings
 from causalneg.console import Meter, Reporter
 from causalneg.embedding import encode, load_encoder
@@ -91,7 +92,7 @@ def read_queries(workspace: Workspace, passage_ids: pa.ChunkedArray) -> TrainQue
 class _Bm25Indexer:
     """Indexes shards."""
 
-    def __init__(self, root: str, folder: str, words: bm25.Words) -> None:
+    def __init__(self, root: str, folder: str, words: Words) -> None:
         self._workspace = Workspace(root)
         self._index = bm25.Bm25Index(self._workspace, folder, words)
 
@@ -103,7 +104,7 @@ class _Bm25Indexer:
 class _Bm25Searcher:
     """Searches shards with BM25."""
 
-    def __init__(self, root: str, folder: str, words: bm25.Words, queries: list[list[str]], depth: int) -> None:
+    def __init__(self, root: str, folder: str, words: Words, queries: list[list[str]], depth: int) -> None:
         self._index = bm25.Bm25Index(Workspace(root), folder, words)
         self._queries, self._depth = queries, depth
 
@@ -139,7 +140,7 @@ class CandidateSearch:
         files = corpus_files(workspace)
         self.shards = make_shards({name: self._rows(name) for name in files}, self.settings.shard_passages)
         corpus = [imported.files[name].sha256 for name in files]
-        self.words = bm25.Words(self.settings.language)
+        self.words = Words(self.settings.language)
         self.bm25_folder = f"bm25/{content_id(corpus, self.settings.shard_passages, self.settings.language)}"
         search = self.settings.model_dump(exclude={"cross_encoder", "shard_passages"})
         key = content_id(imported.digest, model.fingerprint, config.encode.precision, search)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_samples import MODEL, PASSAGES
+from index_samples import PASSAGES, build
 
 from causalneg.console import Reporter
-from causalneg.indexing.build import build_version
-from causalneg.records import Passage, Qrel, Query, to_table
+from causalneg.records import Passage, Qrel, Query
 from causalneg.workspace import Counts, Workspace
 
 
@@ -22,10 +21,9 @@ def vectors() -> np.ndarray:
 
 @pytest.fixture
 def version(tmp_path: Path, vectors: np.ndarray) -> Path:
-    """A whole index version in two batches."""
+    """A whole index version, in one shard."""
     folder = tmp_path / "index" / "v1"
-    batches = to_table(Passage, PASSAGES).to_batches(max_chunksize=3)
-    build_version(folder, MODEL, [vectors[:2], vectors[2:]], batches)
+    build(folder, vectors, PASSAGES)
     return folder
 
 

@@ -10,6 +10,7 @@ from causalneg.config import load_config
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
+from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.run import run
 from causalneg.indexing.store import open_index
 from causalneg.models import resolve
@@ -19,6 +20,10 @@ from causalneg.workspace import Counts, Workspace
 
 def _said(report: Reporter) -> str:
     return report.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _versions(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
 
 @pytest.mark.ray
@@ -35,30 +40,35 @@ def _follow_the_stage(workspace: Workspace, report: Reporter) -> None:
     assert "no encoder is trained yet" in _said(report)
     folder = workspace.local_folder(f"index/{base.details['version']}")
     assert sorted(base.files) == [
-        f"index/{folder.name}/{n}" for n in ("index.faiss", "manifest.json", "passages.arrow")
+        f"index/{folder.name}/{n}" for n in ("index-000.faiss", "manifest.json", "passages-000.arrow")
     ]
 
     model = resolve("embedded:minilm-l6")
     index = open_index(folder, model.fingerprint)
     assert index.manifest.dimension == 384
-    assert [index.passage(row) for row in range(5)] == PASSAGES
+    assert [index.passages.get(row) for row in range(5)] == PASSAGES
     vectors = encode(load_encoder(model), ["capital of Italy", "fourth planet"], "query")
-    assert [hits[0].id for hits in index.search(vectors, 2)] == ["rome", "mars"]
+    assert [PASSAGES[row].id for row in index.search(vectors, 2)[1][:, 0]] == ["rome", "mars"]
+    texts = [canary.text for canary in index.manifest.canaries]
+    found = index.search(encode(load_encoder(model), texts, "passage"), 1)[1][:, 0]
+    assert [PASSAGES[row].id for row in found] == [canary.id for canary in index.manifest.canaries]
+    catalog = Catalog(folder.parent)
+    assert catalog.active().version == folder.name
 
     assert run(config, workspace, report) == base
     assert "already done" in _said(report)
 
     # Killed after publishing and before the manifest: the version is kept. Damaged as well: built anew.
-    inode = (folder / "index.faiss").stat().st_ino
+    inode = (folder / "index-000.faiss").stat().st_ino
     workspace.remove("manifests/index.json")
-    (folder.parent / ".left.0").mkdir()
+    (folder.parent / ".build-left").mkdir()
     run(config, workspace, report)
-    assert (folder / "index.faiss").stat().st_ino == inode
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert (folder / "index-000.faiss").stat().st_ino == inode
     workspace.remove("manifests/index.json")
-    (folder / "passages.arrow").write_bytes(b"")
+    (folder / "passages-000.arrow").write_bytes(b"")
     run(config, workspace, report)
-    assert open_index(folder, model.fingerprint).passage(0) == PASSAGES[0]
+    assert open_index(folder, model.fingerprint).passages.get(0) == PASSAGES[0]
+    assert _versions(folder.parent) == [folder.name]
 
     # A trained encoder takes over; the older version stays.
     stage = workspace.begin("train", {}, ["import"])
@@ -68,9 +78,15 @@ def _follow_the_stage(workspace: Workspace, report: Reporter) -> None:
     trained = run(config, workspace, report)
     assert trained.details["trained"]
     assert trained.details["fingerprint"] == resolve(str(workspace.local_folder("model"))).fingerprint
-    assert sorted(path.name for path in folder.parent.iterdir()) == sorted(
-        [base.details["version"], trained.details["version"]]
-    )
+    assert _versions(folder.parent) == sorted([base.details["version"], trained.details["version"]])
+    assert catalog.active().version == trained.details["version"]
+
+    # Of another kind, measured with the real query, and left aside.
+    aside = load_config(flags={"workspace": workspace.root_url, "index.kind": "sq8", "index.activate": False})
+    other = run(aside, workspace, report)
+    assert (other.details["kind"], other.details["recall"]) == ("sq8", 1.0)
+    assert "of the 10 nearest passages of 1 held-out queries" in _said(report)
+    assert catalog.active().version == trained.details["version"]
 
 
 def test_without_an_import_there_is_nothing_to_index(tmp_path: Path, report: Reporter) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from causalneg.bm25 import Words, build
 from causalneg.errors import UserError
-from causalneg.mining.bm25 import Bm25Index, Words, build, search
+from causalneg.mining.bm25 import Bm25Index, search
 from causalneg.mining.hits import Hits, merge, no_hits
 from causalneg.workspace import Workspace
 

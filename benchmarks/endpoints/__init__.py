@@ -1,0 +1,1 @@
+"""Servers as processes, and the load that is put on them."""
