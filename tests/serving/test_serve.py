@@ -1,6 +1,5 @@
 """The whole server on loopback, and what it refuses to start with."""
 
-import io
 import os
 import re
 import signal
@@ -12,32 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
+from client.checks import check_client, check_haystack, check_langchain, check_llamaindex
+from small_index import PASSAGES, QUESTIONS, build, small_workspace
 
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
-from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
-from causalneg.indexing.build import build_version
-from causalneg.indexing.store import IndexModel
-from causalneg.models import resolve
-from causalneg.records import Passage, Qrel, Query, to_table
+from causalneg.indexing.catalog import Catalog
+from causalneg.indexing.manifest import read_manifest
+from causalneg.serving import keys
 from causalneg.serving.run import base_url, check_port, run, serving
-from causalneg.workspace import Counts, Workspace
-
-PASSAGES = [
-    Passage(id="rome", title="Rome", text="Rome is the capital of Italy."),
-    Passage(id="paris", title="Paris", text="Paris is the capital of France."),
-    Passage(id="moon", text="The Moon orbits the Earth in about 27 days."),
-    Passage(id="mars", title="Mars", text="Mars is the fourth planet from the Sun."),
-]
-QUESTIONS = {
-    "What is the capital of Italy?": "rome",
-    "How long does the Moon take around the Earth?": "moon",
-    "fourth planet": "mars",
-    "Which city is the capital of France?": "paris",
-}
+from causalneg.workspace import Workspace
 
 
 def _free_port() -> int:
@@ -46,87 +31,32 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def vectors() -> np.ndarray:
-    encoder = load_encoder(resolve("embedded:minilm-l6"))
-    return encode(encoder, [passage.full_text for passage in PASSAGES], "passage")
-
-
 @pytest.fixture
-def workspace(tmp_path: Path, vectors: np.ndarray) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     """A workspace with a finished import and index."""
-    workspace = Workspace(str(tmp_path / "ws"))
-    stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "000000", Passage, PASSAGES)
-    workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
-    workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
-    stage.finish(Counts(rows_in=4, accepted=4))
-    stage = workspace.begin("index", {}, ["import"])
-    model = resolve("embedded:minilm-l6")
-    build_version(
-        workspace.local_folder("index/v1"),
-        IndexModel(name=model.name, fingerprint=model.fingerprint),
-        [vectors],
-        to_table(Passage, PASSAGES).to_batches(),
-    )
-    details = {"version": "v1", "model": model.name, "trained": False}
-    stage.finish(Counts(rows_in=4, accepted=4), details=details, folders=["index/v1"])
-    return workspace
-
-
-@pytest.fixture
-def report() -> Reporter:
-    return Reporter(io.StringIO())
+    return small_workspace(tmp_path / "ws", lexical=True)
 
 
 def _config(workspace: Workspace, port: int, **flags: object) -> Config:
     return load_config(flags={"workspace": workspace.root_url, "serve.port": port, **flags})
 
 
-def _ask(url: str, **body: object) -> httpx.Response:
-    return httpx.post(f"{url}/v1/search", json=body, trust_env=False, timeout=30)
-
-
 @pytest.mark.ray
-def test_the_server_answers_refuses_and_gives_its_port_back(workspace: Workspace, report: Reporter) -> None:
+def test_the_server_answers_refuses_and_gives_its_port_back(
+    workspace: Workspace, report: Reporter, tmp_path: Path
+) -> None:
     port = _free_port()
-    config = _config(workspace, port)
+    key = keys.add(tmp_path / "keys.json", "tester", "write")
+    build(workspace, "v2", PASSAGES[:2])
+    config = _config(workspace, port, **{"serve.keys": str(tmp_path / "keys.json"), "serve.replicas": 2})
     with serving(config, workspace, report) as url:
         assert url == f"http://127.0.0.1:{port}"
-        assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
-        info = httpx.get(f"{url}/info", trust_env=False).json()
-        assert (info["model"], info["index_version"]) == ("embedded:minilm-l6", "v1")
-        assert (info["rows"], info["dimension"]) == (4, 384)
-
-        one = _ask(url, query="capital of Italy", limit=2).json()
-        (hits,) = one["results"]
-        assert [hit["id"] for hit in hits] == ["rome", "paris"]
-        assert hits[0]["payload"] == {"title": "Rome", "text": "Rome is the capital of Italy."}
-        assert hits[0]["score"] > hits[1]["score"]
-        many = _ask(url, queries=list(QUESTIONS), limit=1000).json()
-        assert [found[0]["id"] for found in many["results"]] == list(QUESTIONS.values())
-        assert {len(found) for found in many["results"]} == {4}
-
-        with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda question: _ask(url, query=question), list(QUESTIONS) * 10))
-        assert [a.json()["results"][0][0]["id"] for a in answers] == list(QUESTIONS.values()) * 10
-
-        for body, status in (
-            ({"query": ""}, 400),
-            ({"query": "a", "limit": 10**12}, 413),
-            ({"queries": ["a"] * 129}, 413),
-            ({"query": "a" * 2_000_000}, 413),
-            ({"query": "a", "extra": 1}, 422),
-            ({"query": "a", "limit": 0}, 422),
-        ):
-            response = _ask(url, **body)
-            assert (response.status_code, response.json()["code"]) == (status, status)
-        raw = httpx.post(f"{url}/v1/search", content=b'{"query": "\\ud800"}', trust_env=False)
-        assert raw.status_code == 422
-        for odd in ("\0", "a\0b", "\u202e", "😀" * 5000, "x " * 20_000):
-            assert _ask(url, query=odd).status_code == 200
-        assert httpx.get(f"{url}/nope", trust_env=False).json()["type"] == "not_found"
-
+        _check_requests(url, key)
+        _check_swaps(url, key)
+        check_client(url, key)
+        check_langchain(url, key)
+        check_llamaindex(url, key)
+        check_haystack(url, key)
         with pytest.raises(UserError, match=f"Port {port} .* in use.*--port"):
             run(config, workspace, report)
         outside = socket.socket()
@@ -137,6 +67,52 @@ def test_the_server_answers_refuses_and_gives_its_port_back(workspace: Workspace
                 outside.connect((own, port))
         outside.close()
     check_port("127.0.0.1", port)
+
+
+def _check_requests(url: str, key: str) -> None:
+    with httpx.Client(base_url=url, trust_env=False, timeout=30, headers={"X-API-Key": key}) as client:
+
+        def ask(**body: object) -> httpx.Response:
+            return client.post("/v1/search", json=body)
+
+        assert httpx.post(f"{url}/v1/search", json={"query": "a"}, trust_env=False).status_code == 401
+        assert client.get("/ready").json() == client.get("/health").json() == {"status": "ok"}
+        info = client.get("/info").json()
+        assert (info["model_id"], info["index_version"], info["rows"]) == ("embedded:minilm-l6", "v1", 4)
+        (hits,) = ask(query="capital of Italy", limit=2).json()["results"]
+        assert [hit["id"] for hit in hits] == ["rome", "paris"]
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda question: ask(query=question), list(QUESTIONS) * 10))
+        assert [a.json()["results"][0][0]["id"] for a in answers] == list(QUESTIONS.values()) * 10
+        for body, status in (
+            ({"query": ""}, 400),
+            ({"query": "a", "limit": 10**12}, 413),
+            ({"queries": ["a"] * 10_000}, 413),
+            ({"query": "a" * 10_000_000}, 413),
+            ({"query": "a", "extra": 1}, 422),
+            ({"query": "a", "limit": 0}, 422),
+        ):
+            response = ask(**body)
+            assert (response.status_code, response.json()["code"]) == (status, status)
+        assert client.post("/v1/search", content=b'{"query": "\\ud800"}').status_code == 422
+        for odd in ("\0", "a\0b", "\u202e", "😀" * 5000, "x " * 20_000):
+            assert ask(query=odd).status_code == 200
+        assert client.get("/nope").json()["type"] == "not_found"
+        metrics = client.get("/metrics").text
+        counted = re.search(r'causalneg_requests_total\{route="/v1/search",status="200"\} (\d+)', metrics)
+        assert counted is not None
+        assert int(counted[1]) >= 41  # of both replicas together
+
+
+def _check_swaps(url: str, key: str) -> None:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60, headers={"X-API-Key": key}) as client:
+        swapped = client.post("/v1/index/activate", json={"version": "v2"}).json()
+        assert (swapped["active"], swapped["replicas"]) == ("v2", 2)
+        seen = {client.post("/v1/search", json={"query": "a"}).json()["index_version"] for _ in range(20)}
+        assert seen == {"v2"}
+        assert client.post("/v1/index/rollback").json()["active"] == "v1"
+        assert client.get("/v1/index").json()["replicas"] == {"v1": 2}
+        assert client.post("/v1/index/activate", json={"version": "../v2"}).status_code == 404
 
 
 @pytest.mark.ray
@@ -191,26 +167,34 @@ def test_the_url_leads_to_this_machine() -> None:
 
 def test_an_index_is_needed(tmp_path: Path, report: Reporter) -> None:
     workspace = Workspace(str(tmp_path / "empty"))
-    with pytest.raises(UserError, match="run `causalneg index` first"):
+    with pytest.raises(UserError, match="run `causalneg index`"):
         run(_config(workspace, _free_port()), workspace, report)
 
 
 def test_a_damaged_index_is_not_served(workspace: Workspace, report: Reporter) -> None:
-    path = workspace.local_folder("index/v1") / "index.faiss"
+    path = workspace.local_folder("index/v1") / "index-000.faiss"
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"index\.faiss does not have the checksum"):
+    with pytest.raises(UserError, match=r"index-000\.faiss does not have the checksum"):
         run(_config(workspace, _free_port()), workspace, report)
 
 
 def test_a_model_that_changed_since_is_not_served(workspace: Workspace, report: Reporter) -> None:
-    stage = workspace.begin("index", {"other": 1}, ["import"])
-    version = workspace.local_folder("index")
-    model = IndexModel(name="trained", fingerprint="fedcba9876543210")
-    vectors = [np.ones((4, 384), np.float32)]
-    build_version(version / "v2", model, vectors, to_table(Passage, PASSAGES).to_batches())
-    details = {"version": "v2", "model": "embedded:minilm-l6", "trained": False}
-    stage.finish(Counts(rows_in=4, accepted=4), details=details, folders=["index/v2"])
-    with pytest.raises(UserError, match=r"was built with the model trained .*run `causalneg index` again"):
+    folder = workspace.local_folder("index/v1")
+    manifest = read_manifest(folder)
+    other = manifest.model.model_copy(update={"fingerprint": "fedcba9876543210"})
+    (folder / "manifest.json").write_text(manifest.model_copy(update={"model": other}).sealed().model_dump_json())
+    with pytest.raises(UserError, match=r"was built with the model .*run `causalneg index` again"):
         run(_config(workspace, _free_port()), workspace, report)
+
+
+def test_a_pointer_that_is_damaged_is_named(workspace: Workspace, report: Reporter) -> None:
+    (Catalog(workspace.local_folder("index")).folder / "active.json").write_text("{")
+    with pytest.raises(UserError, match=r"active\.json is damaged"):
+        run(_config(workspace, _free_port()), workspace, report)
+
+
+def test_a_key_file_that_is_not_there_is_named(workspace: Workspace, report: Reporter) -> None:
+    with pytest.raises(UserError, match=r"no-keys\.json"):
+        run(_config(workspace, _free_port(), **{"serve.keys": "no-keys.json"}), workspace, report)

@@ -1,0 +1,164 @@
+"""A request from its body to its answer: size, shape, deadline, and a client that leaves."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import NoReturn, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from causalneg.config import ServeSettings
+from causalneg.serving.errors import ApiError
+
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+
+Asked = TypeVar("Asked", bound=BaseModel)
+Result = TypeVar("Result")
+
+
+def too_large(message: str) -> ApiError:
+    """Return the error of a request that asks for more than is allowed."""
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+
+
+def invalid(message: str) -> ApiError:
+    """Return the error of a request that has not the shape it should."""
+    return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message)
+
+
+def check_count(count: int, what: str, settings: ServeSettings) -> None:
+    """Refuse more queries, inputs or passages than one request may have.
+
+    Raises:
+        ApiError: 413.
+    """
+    if count > settings.max_queries:
+        raise too_large(f"There are {count} {what}; at most {settings.max_queries} are taken at once.")
+
+
+def parse(model: type[Asked], body: bytes) -> Asked:
+    """Turn a body into what is asked.
+
+    Raises:
+        ApiError: 422, with the first field that is wrong.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise invalid(f"{field}: {first['msg']}" if field else first["msg"]) from error
+
+
+def json_response(body: BaseModel | bytes) -> Response:
+    """Return a response without validating again what we made ourselves."""
+    content = body if isinstance(body, bytes) else body.model_dump_json()
+    return Response(content, media_type="application/json")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a request's body, but no more than `limit` bytes of it.
+
+    Raises:
+        ApiError: 413, it is larger or says that it is.
+        ClientDisconnect: the client left.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large(f"The body is larger than {limit} bytes.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large(f"The body is larger than {limit} bytes.")
+    return bytes(body)
+
+
+class Call:
+    """One request at work; the clock starts when it is made."""
+
+    def __init__(self, request: Request, settings: ServeSettings) -> None:
+        self._request, self._settings = request, settings
+        self._began = time.monotonic()
+
+    async def body(self, model: type[Asked]) -> Asked:
+        """Read what is asked.
+
+        Raises:
+            ApiError: 408, 413 or 422.
+            ClientDisconnect: the client left.
+        """
+        limit = int(self._settings.max_body_mb * 1_000_000)
+        try:
+            async with asyncio.timeout(self._settings.timeout_ms / 1000):
+                body = await read_body(self._request, limit)
+        except TimeoutError as error:
+            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "slow_body", "The body did not arrive in time.") from error
+        return parse(model, body)
+
+    def deadline(self, timeout_ms: int | None = None) -> float:
+        """Return until when to answer: the least of the server's, the header's and the body's time.
+
+        Raises:
+            ApiError: 422, the header is no number of milliseconds.
+        """
+        times = [self._settings.timeout_ms, timeout_ms, self._header()]
+        return self._began + min(t for t in times if t is not None) / 1000
+
+    def _header(self) -> int | None:
+        value = self._request.headers.get(TIMEOUT_HEADER)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdecimal() and len(value) < 16 and int(value)):
+            raise invalid(f"{TIMEOUT_HEADER}: give a whole number of milliseconds, at least 1.")
+        return int(value)
+
+    async def answer(self, work: Awaitable[Result], deadline: float) -> Result:
+        """Wait for an answer, and cancel the work when nobody waits for it any more.
+
+        Raises:
+            ApiError: 504, the deadline passed.
+            ClientDisconnect: the client left.
+        """
+        with _Watched(self._request.receive):
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()) as timeout:
+                    return await work
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                _too_late()
+
+
+def _too_late() -> NoReturn:
+    raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The time that the answer may take is over.")
+
+
+class _Watched:
+    """Cancels the block when the client leaves, and turns that cancellation into ClientDisconnect."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelled_before = task, task.cancelling()
+        self._watch = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._watch.cancel()
+        # Who else cancelled, as the server that shuts down, is to see it: asyncio counts the cancellations.
+        if self._left and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+            raise ClientDisconnect

@@ -1,0 +1,88 @@
+"""What the HTTP interface stands on."""
+
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from causalneg.serving.schema import (
+    ChangeResponse,
+    IndexList,
+    Info,
+    MergeResponse,
+    PassageBody,
+    PassageResponse,
+    SearchRequest,
+    SearchResponse,
+    SwapResponse,
+    Timings,
+)
+
+Cut = Literal["right", "left"]
+
+
+class Embedded(NamedTuple):
+    """Texts as vectors.
+
+    `vectors` float32 `[inputs, dimension]`; per input the number of tokens and whether it was cut.
+    """
+
+    vectors: np.ndarray
+    tokens: list[int]
+    truncated: list[bool]
+    timings: Timings
+
+
+class Service(Protocol):
+    """What answers. Every method may raise ApiError; a deadline is a time of `time.monotonic`.
+
+    `search`, `embed` and `upsert` are cancelled when the client leaves or the deadline passes; the others are not.
+    """
+
+    @property
+    def waiting(self) -> int:
+        """Tokens that wait for the encoder."""
+
+    def ready(self) -> str | None:
+        """Return None when queries can be answered, otherwise why not."""
+
+    def info(self) -> Info:
+        """Return what is served."""
+
+    async def search(self, request: SearchRequest, deadline: float) -> SearchResponse:
+        """Answer a search, all its queries from one index version."""
+
+    async def embed(
+        self,
+        inputs: list[str] | list[list[int]],
+        prompt_name: str | None,
+        deadline: float,
+        *,
+        dimensions: int | None,
+        normalise: bool,
+        cut: Cut | None,
+    ) -> Embedded:
+        """Encode texts, or token ids as they are; `cut` None refuses inputs that are too long with 413.
+
+        An unknown prompt, token id or too many dimensions are 422.
+        """
+
+    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
+        """Add passages, or put them in place of those with their ids."""
+
+    async def delete(self, ids: list[str]) -> ChangeResponse:
+        """Take passages away."""
+
+    async def passage(self, passage_id: str) -> PassageResponse | None:
+        """Return a passage by its id, if it is there."""
+
+    async def versions(self) -> IndexList:
+        """Return the index versions that are there."""
+
+    async def activate(self, version: str) -> SwapResponse:
+        """Have another version answer."""
+
+    async def roll_back(self) -> SwapResponse:
+        """Have the version answer that did before."""
+
+    async def merge(self) -> MergeResponse:
+        """Begin to build a version that holds the changes."""
