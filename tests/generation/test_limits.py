@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalneg.generation.engines.limits import Booking, MinuteLimits, backoff, retry_after
+from causalneg.generation.engines.limits import Booking, MinuteLimits, backoff
+from causalneg.retries import retry_after
 
 NOW = datetime(2025, 10, 25, 12, 0, 0, tzinfo=UTC)
 

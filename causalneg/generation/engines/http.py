@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from causalneg.config import EngineSettings
 from causalneg.errors import UserError
 from causalneg.generation.engines import Completion, EngineError, Likelihood
-from causalneg.generation.engines.limits import Booking, Clock, MinuteLimits, Sleep, backoff, retry_after
+from causalneg.generation.engines.limits import Booking, Clock, MinuteLimits, Sleep, backoff
+from causalneg.retries import retry_after
 
 _MOST_TOP_LOGPROBS = 20  # what OpenAI and vLLM allow unless told otherwise
 _BYTES_PER_TOKEN = 3  # rather too many tokens than too few; the answer tells the real number

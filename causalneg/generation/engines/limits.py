@@ -7,14 +7,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 _MINUTE = 60.0
 _LOOK_AGAIN = 1.0  # seconds; requests that took fewer tokens than estimated make room before the minute is over
 _FIRST_BACKOFF = 1.0  # seconds
 _LONGEST_BACKOFF = 30.0
-_LONGEST_RETRY_AFTER = 120.0
 _jitter = random.SystemRandom()  # leaves the seeded generators alone
 
 Clock = Callable[[], float]
@@ -101,26 +98,3 @@ def backoff(failures: int) -> float:
     """Return how many seconds to wait after so many failures in a row: doubling, with jitter."""
     longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
     return longest * _jitter.uniform(0.5, 1.0)
-
-
-def retry_after(header: str | None, now: datetime) -> float:
-    """Return the seconds that a Retry-After header asks for: a number or an HTTP date; 0 where it says nothing.
-
-    At most 120, so that an endpoint can't stop a run for hours.
-    """
-    if not header:
-        return 0.0
-    try:
-        seconds = float(header)
-    except ValueError:
-        seconds = _until(header, now)
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else 0.0
-
-
-def _until(date: str, now: datetime) -> float:
-    """Return the seconds until an HTTP date; 0 if it is none."""
-    try:
-        then = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        return 0.0
-    return ((then if then.tzinfo else then.replace(tzinfo=UTC)) - now).total_seconds()

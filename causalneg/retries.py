@@ -1,0 +1,30 @@
+"""What an answer of HTTP says of when to ask again."""
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_LONGEST_RETRY_AFTER = 120.0  # seconds
+
+
+def retry_after(header: str | None, now: datetime) -> float:
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date; 0 where it says nothing.
+
+    At most 120, so that an endpoint can't stop a run for hours.
+    """
+    if not header:
+        return 0.0
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = _until(header, now)
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else 0.0
+
+
+def _until(date: str, now: datetime) -> float:
+    """Return the seconds until an HTTP date; 0 if it is none."""
+    try:
+        then = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return 0.0
+    return ((then if then.tzinfo else then.replace(tzinfo=UTC)) - now).total_seconds()
