@@ -1,5 +1,6 @@
 """The cluster's files: whole, safe by default, and in step with the project."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from causalneg.config import load_config
+from causalneg.config import Config, load_config
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 MANIFESTS = sorted(CLUSTER.rglob("*.yaml"))
@@ -179,3 +180,27 @@ def test_the_commands_of_the_readme_name_files_that_exist(repository: Path) -> N
     assert named
     for name in named:
         assert (repository / name).is_file(), name
+
+
+def serve_configs() -> list[dict[str, Any]]:
+    services = [yaml.safe_load(s["spec"]["serveConfigV2"]) for s in objects("RayService")]
+    return [*services, *documents(CLUSTER / "serve.yaml")]
+
+
+def test_serve_configs_name_our_application_and_its_settings() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    assert len(serve_configs()) == 2
+    for given in serve_configs():
+        (application,) = ServeDeploySchema.model_validate(given).applications
+        module, function = application.import_path.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        config = Config.model_validate(application.args)
+        assert Path(config.workspace).is_absolute()
+        assert config.serve.port == given["http_options"]["port"]
+
+
+def test_a_retriever_that_others_reach_asks_for_keys() -> None:
+    for given in serve_configs():
+        settings = given["applications"][0]["args"]["serve"]
+        assert given["http_options"]["host"] == "127.0.0.1" or settings["keys"]
