@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,13 +35,15 @@ class Row:
 
 
 def machine() -> str:
-    """Describe this machine: processor, cores, memory."""
+    """Describe this machine: processor, cores, memory, and the GPU if one is used."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1024**3:.0f} GiB"
+    found = f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1024**3:.0f} GiB"
+    torch = sys.modules.get("torch")  # a benchmark that uses a GPU has loaded it
+    return f"{found}, {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else found
 
 
 def _versions() -> dict[str, str]:
