@@ -27,8 +27,9 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## all stages on the embedded sample with the embedded models, then the server is queried
 	@$(BIN)/causalneg demo --config configs/demo.yaml --workspace $(WORKSPACE)
 
-test: setup ## the tests, fast ones first
-	@$(BIN)/python -m pytest
+test: setup ## the tests: fast ones side by side, then one by one those that start Ray or vLLM
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" --numprocesses auto --dist loadfile
+	@$(BIN)/python -m pytest -m "ray or vllm"
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

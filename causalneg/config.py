@@ -473,7 +473,14 @@ class ServeSettings(Settings):
     replicas: int = Field(1, ge=1, description="replicas, or the fewest of them when max_replicas is set")
     max_replicas: int | None = Field(None, ge=1, description="scale up to as many by the requests in flight")
     requests_per_replica: int = Field(16, ge=1, description="requests in flight that a replica is scaled for")
-    threads: int = Field(1, ge=1, description="compute threads, and cores, of a replica")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="compute threads, and cores, of a replica; unset, `serve` shares out the cores of a machine",
+    )
+    spread_shards: int = Field(
+        0, ge=0, description="shards that lie in replicas of their own; 0 keeps all in every replica"
+    )
     backend: Literal["auto", "torch-fp32", "torch-bf16", "onnx", "openvino"] = Field(
         "auto", description="what encodes queries; auto takes the fastest that agrees with torch-fp32"
     )
@@ -490,6 +497,11 @@ class ServeSettings(Settings):
     merge_at: int = Field(
         10_000, ge=0, description="changes after which they are merged into a new version; 0 leaves that to you"
     )
+
+    @property
+    def cores(self) -> int:
+        """Compute threads of a replica; one where nothing was said."""
+        return self.threads or 1
 
     @model_validator(mode="after")
     def _fewest_replicas(self) -> "ServeSettings":

@@ -28,7 +28,7 @@ from causalneg.indexing.manifest import (
     read_manifest,
     vectors_file,
 )
-from causalneg.indexing.search import VectorSearch
+from causalneg.indexing.search import VectorSearch, local_search
 from causalneg.indexing.store import Passages, map_passages
 from causalneg.indexing.tune import choose
 from causalneg.records import Passage, arrow_schema
@@ -158,7 +158,7 @@ def build_version(
             build_lexical(folder / LEXICAL, there.texts(), settings.language)
         choice = choose(corpus, shards, settings, queries, target, report)
         _write_vectors(folder, choice.indexes)
-        search = VectorSearch(choice.indexes, choice.kind, choice.parameters, target)
+        search = local_search(choice.indexes, choice.kind, choice.parameters, target)
         manifest = IndexManifest(
             version=target.name,
             kind=choice.kind,

@@ -10,6 +10,7 @@ A version is never changed.
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -163,14 +164,19 @@ def read_manifest(folder: Path) -> IndexManifest:
     return manifest
 
 
-def verify_files(folder: Path, manifest: IndexManifest) -> None:
+def verify_files(folder: Path, manifest: IndexManifest, names: Iterable[str] | None = None) -> None:
     """Make sure that the files are those that the manifest was written for.
+
+    Args:
+        folder: the version.
+        manifest: what it is.
+        names: of the files to look at; all when unset.
 
     Raises:
         IndexDamaged: one is missing, another, or one too many where the BM25 index lies.
     """
-    for name, entry in manifest.files.items():
-        path = folder / name
+    for name in manifest.files if names is None else names:
+        path, entry = folder / name, manifest.files[name]
         if not path.is_file():
             raise IndexDamaged(folder, f"{name} is missing")
         if path.stat().st_size != entry.bytes:

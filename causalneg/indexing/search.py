@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -49,23 +50,52 @@ def _padded(scores: np.ndarray, rows: np.ndarray, width: int) -> Found:
     return np.pad(scores, edges, constant_values=-np.inf), np.pad(rows, edges, constant_values=-1)
 
 
-class _Shard:
-    """One FAISS index, whose rows are `start` to `end` of the whole."""
+def plausible(scores: np.ndarray, rows: np.ndarray, count: int, folder: Path) -> Found:
+    """Return what a search among `count` rows found, with -inf where it found none.
 
-    def __init__(self, index: "faiss.Index", kind: Kind, parameters: Parameters, start: int, folder: Path) -> None:
-        self.index, self.start, self.end = index, start, start + index.ntotal
-        self._kind, self._parameters, self._folder = kind, parameters, folder
+    Raises:
+        IndexDamaged: it cannot be so.
+    """
+    lowest = rows.min()
+    if lowest < -1 or rows.max() >= count:
+        raise IndexDamaged(folder, "a search found a row that is not there")
+    if lowest < 0:
+        scores = np.where(rows < 0, np.float32(-np.inf), scores)
+    if not np.isfinite(scores[rows >= 0] if lowest < 0 else scores).all():
+        raise IndexDamaged(folder, "a search gave a score that is no number")
+    return scores, rows
+
+
+class ShardSearch(Protocol):
+    """Search in a part of the index, whose rows count from 0; safe to use from several threads."""
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
+        """Return the best rows, `min(k, rows)` of them; -1 and -inf where fewer of its own `allowed` are there."""
+
+
+class LocalShard:
+    """One FAISS index in this process."""
+
+    def __init__(self, index: "faiss.Index", kind: Kind, parameters: Parameters, folder: Path) -> None:
+        self.rows, self.dimension = index.ntotal, index.d
+        self._index, self._kind, self._parameters, self._folder = index, kind, parameters, folder
         self._all_rows = search_parameters(kind, parameters)  # made once: it is the same for every search
         self._exhaustive = exhaustive(index, kind)
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
-        """Return the best rows of this shard, `min(k, rows)` of them; -1 and -inf where fewer are allowed."""
-        rows = self.end - self.start
-        count, selector = rows, None
+        """Return the best rows, `min(k, rows)` of them; -1 and -inf where fewer are allowed."""
+        count, selector, rows = self.rows, None, self.rows
         if allowed is not None:
-            mask = allowed[self.start : self.end]
-            count = int(np.count_nonzero(mask))
-            selector = _selector(mask) if count < rows else None
+            count = int(np.count_nonzero(allowed))
+            selector = _selector(allowed) if count < rows else None
         width, k = min(k, rows), min(k, count)
         if not count:
             return _padded(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64), width)
@@ -75,7 +105,7 @@ class _Shard:
             if wider is None:
                 return _padded(*self._look_at_all(queries, k, count, selector), width)
             narrow = search_parameters(self._kind, wider, selector)
-        found = _nearest(lambda n: self._ask(self.index, queries, n, narrow), k, count)
+        found = _nearest(lambda n: self._ask(self._index, queries, n, narrow), k, count)
         lacking = np.flatnonzero(found[1][:, -1] < 0)
         if len(lacking):  # what was walked through held too few rows
             scores, numbers = self._look_at_all(queries[lacking], k, count, selector)
@@ -96,16 +126,7 @@ class _Shard:
             scores, rows = index.search(queries, k, params=parameters)
         except RuntimeError as error:
             raise IndexDamaged(self._folder, "its vectors cannot be searched") from error
-        lowest = rows.min()
-        if lowest < -1 or rows.max() >= self.end - self.start:
-            raise IndexDamaged(self._folder, "a search found a row that is not there")
-        if lowest < 0:
-            scores[rows < 0] = -np.inf
-        if not np.isfinite(scores[rows >= 0] if lowest < 0 else scores).all():
-            raise IndexDamaged(self._folder, "a search gave a score that is no number")
-        if self.start:
-            rows = np.where(rows < 0, -1, rows + self.start) if lowest < 0 else rows + self.start
-        return scores, rows
+        return plausible(scores, rows, self.rows, self._folder)
 
 
 def _selector(mask: np.ndarray) -> "faiss.IDSelectorBitmap":
@@ -121,27 +142,23 @@ def _one_thread() -> None:
 
 
 class VectorSearch:
-    """The FAISS indexes of a version's shards, searched as one; safe to use from several threads.
+    """The shards of a version, searched as one; safe to use from several threads.
 
     Args:
-        indexes: of the shards, in the order of their rows.
-        kind: of all of them.
-        parameters: of the search.
-        folder: the version, for errors.
+        shards: in the order of their rows.
+        threads: that search shards side by side, none of them the one that calls; when unset, as many as OpenMP has
+            in that one.
     """
 
-    def __init__(self, indexes: Sequence["faiss.Index"], kind: Kind, parameters: Parameters, folder: Path) -> None:
-        self._shards: list[_Shard] = []
-        self.rows, self.dimension = 0, indexes[0].d
-        for index in indexes:
-            self._shards.append(_Shard(index, kind, parameters, self.rows, folder))
-            self.rows += index.ntotal
-        self._pool = ThreadPoolExecutor(len(indexes), "shard", _one_thread) if len(indexes) > 1 else None
+    def __init__(self, shards: Sequence[ShardSearch], threads: int | None = None) -> None:
+        self._shards, self._threads = list(shards), threads
+        *self._starts, self.rows = accumulate((shard.rows for shard in shards), initial=0)
+        self.dimension = shards[0].dimension
+        alone = len(shards) == 1 and threads is None
+        self._pool = None if alone else ThreadPoolExecutor(threads or len(shards), "shard", _one_thread)
 
     def search(self, vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Found:
         """Return the best rows of each vector, best first, equal scores in the order of rows.
-
-        Shards are searched side by side by as many threads as OpenMP has in the thread that calls.
 
         Args:
             vectors: float32 `[queries, dimension]`.
@@ -153,7 +170,7 @@ class VectorSearch:
 
         Raises:
             ValueError: the arrays have other shapes, a vector is not finite or of length 0, or `k` is below 1.
-            IndexDamaged: FAISS gave what cannot be so.
+            IndexDamaged: a search gave what cannot be so.
         """
         queries = self._checked(vectors, k, allowed)
         k = min(k, self.rows)
@@ -161,20 +178,27 @@ class VectorSearch:
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
         if self._pool is None:
             return self._shards[0].search(queries, k, allowed)
-        parts = self._parts(self._pool, lambda shard: shard.search(queries, k, allowed))
+        parts = self._parts(self._pool, lambda number: self._search_shard(number, queries, k, allowed))
         scores, rows = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         # A hit that is none has row -1 and the lowest score, so that it comes last.
         order = np.lexsort((rows, -scores))[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
-    def _parts(self, pool: ThreadPoolExecutor, search: Callable[[_Shard], Found]) -> list[Found]:
+    def _search_shard(self, number: int, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
+        start, shard = self._starts[number], self._shards[number]
+        mask = None if allowed is None else allowed[start : start + shard.rows]
+        scores, rows = shard.search(queries, k, mask)
+        return scores, np.where(rows < 0, rows, rows + start)
+
+    def _parts(self, pool: ThreadPoolExecutor, search: Callable[[int], Found]) -> list[Found]:
         import faiss
 
-        threads = min(faiss.omp_get_max_threads(), len(self._shards))
-        if threads == 1:
-            return [search(shard) for shard in self._shards]
-        groups = [self._shards[at::threads] for at in range(threads)]
-        return [found for group in pool.map(lambda group: [search(s) for s in group], groups) for found in group]
+        numbers = range(len(self._shards))
+        threads = min(self._threads or faiss.omp_get_max_threads(), len(numbers))
+        if threads == 1 and self._threads is None:
+            return [search(number) for number in numbers]
+        groups = [numbers[at::threads] for at in range(threads)]
+        return [found for group in pool.map(lambda group: [search(n) for n in group], groups) for found in group]
 
     def _checked(self, vectors: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
@@ -190,3 +214,15 @@ class VectorSearch:
         if not squares.all():
             raise ValueError("a vector has length 0")
         return queries
+
+
+def local_search(indexes: Sequence["faiss.Index"], kind: Kind, parameters: Parameters, folder: Path) -> VectorSearch:
+    """Return search in FAISS indexes of this process.
+
+    Args:
+        indexes: of the shards, in the order of their rows.
+        kind: of all of them.
+        parameters: of the search.
+        folder: the version, for errors.
+    """
+    return VectorSearch([LocalShard(index, kind, parameters, folder) for index in indexes])

@@ -4,7 +4,7 @@ What a version consists of stands in `manifest`. A server knows an index by this
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -22,7 +22,7 @@ from causalneg.indexing.manifest import (
     vectors_file,
     verify_files,
 )
-from causalneg.indexing.search import Found, VectorSearch
+from causalneg.indexing.search import Found, LocalShard, VectorSearch
 from causalneg.indexing.trial import attempt
 from causalneg.records import Passage, arrow_schema, full_text
 
@@ -105,19 +105,41 @@ class Index:
         return self._vectors.search(vectors, k, allowed)
 
 
+OpenVectors = Callable[[Path, IndexManifest], VectorSearch]  # of the version in a folder
+
+
 @lru_cache(maxsize=64)
-def _tried(folder: Path, seal: str) -> str | None:
-    """Try a version's vectors in a process of their own, once for files with the same checksums."""
+def _tried(folder: Path, seal: str, numbers: tuple[int, ...]) -> str | None:
+    """Try vectors of a version in a process of their own, once for files with the same checksums."""
     manifest = read_manifest(folder)
-    files = [(vectors_file(number), shard.rows) for number, shard in enumerate(manifest.shards)]
+    files = [(vectors_file(number), manifest.shards[number].rows) for number in numbers]
     return attempt(folder, files, manifest.kind, manifest.dimension)
 
 
-def _read_vectors(folder: Path, manifest: IndexManifest) -> VectorSearch:
+def open_shards(folder: Path, manifest: IndexManifest, numbers: Sequence[int]) -> list[LocalShard]:
+    """Load the vectors of some shards.
+
+    No file is read before its checksum is right, nor loaded before another process could search it.
+
+    Raises:
+        IndexDamaged: one is not as it was written.
+    """
     import faiss
 
-    indexes = [faiss.read_index(str(folder / vectors_file(number))) for number in range(len(manifest.shards))]
-    return VectorSearch(indexes, manifest.kind, manifest.parameters, folder)
+    verify_files(folder, manifest, map(vectors_file, numbers))
+    if wrong := _tried(folder.absolute(), manifest.seal, tuple(numbers)):
+        raise IndexDamaged(folder, wrong)
+    indexes = [faiss.read_index(str(folder / vectors_file(number))) for number in numbers]
+    return [LocalShard(index, manifest.kind, manifest.parameters, folder) for index in indexes]
+
+
+def local_vectors(folder: Path, manifest: IndexManifest) -> VectorSearch:
+    """Load the vectors of all shards into this process.
+
+    Raises:
+        IndexDamaged: they are not as they were written.
+    """
+    return VectorSearch(open_shards(folder, manifest, range(len(manifest.shards))))
 
 
 def map_passages(folder: Path, number: int, rows: int) -> list[pa.RecordBatch]:
@@ -142,7 +164,20 @@ def map_passages(folder: Path, number: int, rows: int) -> list[pa.RecordBatch]:
     return batches
 
 
-def open_index(folder: Path, model_fingerprint: str) -> Index:
+def open_passages(folder: Path, manifest: IndexManifest) -> Passages:
+    """Map a version's passages into memory, after checking all its files but the vectors.
+
+    Raises:
+        IndexDamaged: they are not as they were written.
+    """
+    vectors = {vectors_file(number) for number in range(len(manifest.shards))}
+    verify_files(folder, manifest, [name for name in manifest.files if name not in vectors])
+    return Passages(
+        [b for number, shard in enumerate(manifest.shards) for b in map_passages(folder, number, shard.rows)]
+    )
+
+
+def open_index(folder: Path, model_fingerprint: str, open_vectors: OpenVectors = local_vectors) -> Index:
     """Open an index version for queries encoded by one model, after checking that it is whole.
 
     Nothing is read before its checksum is right, and no vectors before another process could search them.
@@ -150,6 +185,7 @@ def open_index(folder: Path, model_fingerprint: str) -> Index:
     Args:
         folder: `index/<version>`.
         model_fingerprint: of the model that encodes the queries.
+        open_vectors: where they lie.
 
     Raises:
         UserError: the index is missing, or was built with another model.
@@ -162,8 +198,5 @@ def open_index(folder: Path, model_fingerprint: str) -> Index:
             f"The index {folder} was built with the model {built}, but queries would be "
             f"encoded by {model_fingerprint}; run `causalneg index` again."
         )
-    verify_files(folder, manifest)
-    batches = [b for number, shard in enumerate(manifest.shards) for b in map_passages(folder, number, shard.rows)]
-    if wrong := _tried(folder.absolute(), manifest.seal):
-        raise IndexDamaged(folder, wrong)
-    return Index(folder, manifest, _read_vectors(folder, manifest), Passages(batches))
+    passages = open_passages(folder, manifest)
+    return Index(folder, manifest, open_vectors(folder, manifest), passages)

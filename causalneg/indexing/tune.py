@@ -15,7 +15,7 @@ from causalneg.errors import UserError
 from causalneg.indexing.fill import CorpusVectors, Filler
 from causalneg.indexing.kinds import KINDS, Kind, Parameters, estimated_bytes
 from causalneg.indexing.manifest import CurvePoint
-from causalneg.indexing.search import VectorSearch
+from causalneg.indexing.search import VectorSearch, local_search
 
 if TYPE_CHECKING:
     import faiss
@@ -134,7 +134,7 @@ class _Tuner:
         megabytes = estimated_bytes(kind, filler.shards, indexes[0].d) / 1e6
         points: list[CurvePoint] = []
         for parameters in KINDS[kind].ladder(max(filler.shards)):
-            search = VectorSearch(indexes, kind, parameters, self._folder)
+            search = local_search(indexes, kind, parameters, self._folder)
             points.append(
                 CurvePoint(
                     kind=kind,

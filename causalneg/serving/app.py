@@ -1,4 +1,4 @@
-"""The Ray Serve application: encoder and index together in each replica."""
+"""The Ray Serve application: encoder and index together in each replica, the vectors on request in others."""
 
 import os
 import tempfile
@@ -9,15 +9,18 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from ray.serve.handle import DeploymentHandle
 
 from causalneg.config import Config
+from causalneg.indexing.store import local_vectors
 from causalneg.serving.service import LocalService
+from causalneg.serving.shards import OPEN_SECONDS, ShardReplica, SpreadVectors
 
 NAME = "causalneg"  # of the application
 _DEPLOYMENT = "retriever"
 _MANY = 100_000  # requests in flight: how many is for our own queue to say, which knows what they cost
 _HEALTH_SECONDS = 2.0  # between looks at a replica, so that a dead one is replaced soon
-_CALL_SECONDS = 600.0  # for a peer to open a version
+_CALL_SECONDS = OPEN_SECONDS + 60.0  # for a peer to open a version
 
 
 class Replicas:
@@ -42,11 +45,16 @@ def metrics_folder(port: int) -> Path:
 
 
 class Retriever:
-    """One replica."""
+    """One replica.
+
+    Args:
+        config: the settings.
+        shards: the deployments that hold the vectors; none where they lie here.
+    """
 
     _service: LocalService | None = None  # until the constructor is through
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *shards: DeploymentHandle) -> None:
         metrics_folder(config.serve.port).mkdir(mode=0o700, exist_ok=True)  # before the library looks for it
         from causalneg.serving.keys import Keys
         from causalneg.serving.metrics import Metrics
@@ -55,7 +63,8 @@ class Retriever:
         self._settings = config.serve
         self._keys = Keys.read(config.serve.keys)
         self._metrics = Metrics()
-        self._service, self._replica = open_service(config, Replicas())
+        open_vectors = SpreadVectors(shards, config.serve.timeout_ms / 1000) if shards else local_vectors
+        self._service, self._replica = open_service(config, Replicas(), open_vectors)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from causalneg.serving.api.app import create_app
@@ -91,6 +100,26 @@ class Retriever:
             await self._service.close()
 
 
+def _shards(config: Config) -> list[Application]:
+    """Return the deployments of the shards.
+
+    A replica's threads search while the retriever's wait, on another machine where there is one: together they reserve
+    as many cores as the retriever, so that any number of shards starts on one machine.
+    """
+    settings, shards = config.serve, config.serve.spread_shards
+    if not shards:
+        return []
+    deployment = serve.deployment(
+        num_replicas=settings.replicas,
+        max_ongoing_requests=_MANY,
+        health_check_period_s=_HEALTH_SECONDS,
+        graceful_shutdown_wait_loop_s=0.2,
+        # Rounded down to what Ray counts in, or a last one would find too little left.
+        ray_actor_options={"num_cpus": 10_000 * settings.cores // shards / 10_000},
+    )(ShardReplica)
+    return [deployment.options(name=f"shard-{n:03}").bind(config, n) for n in range(shards)]
+
+
 def build(config: Config) -> Application:
     """Return the application that serves a workspace's active index version; `serve deploy` calls it with `args`.
 
@@ -107,6 +136,13 @@ def build(config: Config) -> Application:
                 target_ongoing_requests=settings.requests_per_replica,
             )
         }
+    environment = {
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_folder(settings.port)),
+        # Searches have a thread of their own anyway, and a hop between event loops costs each request a millisecond.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    }
+    if settings.spread_shards:  # the thread that searches waits for them, and not the loop that takes requests
+        environment["RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"] = "1"
     deployment = serve.deployment(
         name=_DEPLOYMENT,
         max_ongoing_requests=_MANY,
@@ -114,9 +150,9 @@ def build(config: Config) -> Application:
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=settings.timeout_ms / 1000 + 5,
         ray_actor_options={
-            "num_cpus": settings.threads,
-            "runtime_env": {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics_folder(settings.port))}},
+            "num_cpus": settings.cores,
+            "runtime_env": {"env_vars": environment},
         },
         **scaling,
     )(serve.ingress()(Retriever))
-    return deployment.bind(config)
+    return deployment.bind(config, *_shards(config))

@@ -12,10 +12,11 @@ from causalneg.errors import UserError
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.changes import Change
 from causalneg.indexing.manifest import IndexManifest, read_manifest
-from causalneg.indexing.store import open_index
+from causalneg.indexing.store import OpenVectors, local_vectors, open_index
 from causalneg.indexing.view import View
 from causalneg.models import ResolvedModel
 from causalneg.serving.encoders import QueryEncoder
+from causalneg.serving.errors import ApiError
 
 _LOG = logging.getLogger("causalneg.serving")
 _NEAREST = 10  # a canary's own passage is to be among so many
@@ -92,13 +93,21 @@ class Holder:
         catalog: of the workspace.
         find_model: from a manifest to the model that made the version.
         open_encoder: loads a model.
+        open_vectors: where those of a version lie.
 
     Raises:
         UserError: there is no index, it is damaged, or its model is not there.
     """
 
-    def __init__(self, catalog: Catalog, find_model: FindModel, open_encoder: OpenEncoder) -> None:
-        self._catalog, self._find_model, self._open_encoder = catalog, find_model, open_encoder
+    def __init__(
+        self,
+        catalog: Catalog,
+        find_model: FindModel,
+        open_encoder: OpenEncoder,
+        open_vectors: OpenVectors = local_vectors,
+    ) -> None:
+        self._catalog, self._find_model = catalog, find_model
+        self._open_encoder, self._open_vectors = open_encoder, open_vectors
         self._lock = threading.RLock()  # of all below
         self._prepared: dict[str, Served] = {}
         self._stamp = catalog.stamp()
@@ -151,7 +160,7 @@ class Holder:
         folder: Path = self._catalog.folder_of(version)
         model = self._find_model(read_manifest(folder))
         encoder = self._encoder(model)
-        index = open_index(folder, model.fingerprint)
+        index = open_index(folder, model.fingerprint, self._open_vectors)
         if encoder.backend.dimension != index.manifest.dimension:
             raise UserError(
                 f"The index {folder} has {index.manifest.dimension} dimensions, the model {model.name} "
@@ -198,7 +207,7 @@ class Holder:
     def _open_aside(self, version: str) -> None:
         try:
             self.prepare(version)
-        except UserError as error:
+        except (UserError, ApiError) as error:
             self.problem = str(error)
             _LOG.error("version %s cannot be served, %s goes on: %s", version, self._served.view.version, error)
             return

@@ -8,6 +8,7 @@ from causalneg.config import Config
 from causalneg.errors import UserError
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.manifest import TRAINED, IndexManifest
+from causalneg.indexing.store import OpenVectors, local_vectors
 from causalneg.models import ResolvedModel, resolve
 from causalneg.serving.encoders import QueryEncoder, open_encoder
 from causalneg.serving.holder import Holder
@@ -49,12 +50,15 @@ def merge_command(config: Config) -> list[str]:
     return ["nice", "-n", "10", sys.executable, "-m", "causalneg.cli", "index", *flags]  # answers come first
 
 
-def open_service(config: Config, peers: Peers | None = None) -> tuple[LocalService, Replica]:
+def open_service(
+    config: Config, peers: Peers | None = None, open_vectors: OpenVectors = local_vectors
+) -> tuple[LocalService, Replica]:
     """Open the active index version and everything that answers need.
 
     Args:
         config: all settings.
         peers: the replicas of the server; this one alone when unset.
+        open_vectors: where those of a version lie.
 
     Returns:
         The service, and what its peers may ask of it.
@@ -65,15 +69,15 @@ def open_service(config: Config, peers: Peers | None = None) -> tuple[LocalServi
     import faiss
 
     settings = config.serve
-    faiss.omp_set_num_threads(settings.threads)
+    faiss.omp_set_num_threads(settings.cores)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a query is short, and replicas share no core
     catalog = catalog_of(Workspace(config.workspace))
 
     def encoder(model: ResolvedModel) -> QueryEncoder:
-        return open_encoder(model, settings.backend, settings.threads)
+        return open_encoder(model, settings.backend, settings.cores)
 
-    holder = Holder(catalog, lambda manifest: find_model(catalog, manifest), encoder)
+    holder = Holder(catalog, lambda manifest: find_model(catalog, manifest), encoder, open_vectors)
     replica = Replica(holder)
     swapper = Swapper(catalog, peers or replica, merge_command(config))
-    reranker = Reranker(resolve(settings.reranker), settings.threads) if settings.reranker else None
+    reranker = Reranker(resolve(settings.reranker), settings.cores) if settings.reranker else None
     return LocalService(holder, catalog, swapper, settings, reranker), replica

@@ -20,12 +20,13 @@ from causalneg.config import Config, ServeSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.indexing.manifest import read_manifest
-from causalneg.indexing.store import open_index
+from causalneg.indexing.store import open_index, open_passages
 from causalneg.models import resolve
-from causalneg.runtime import ray_session
+from causalneg.runtime import cores, ray_session
 from causalneg.serving.encoders.prepare import prepare_encoder
 from causalneg.serving.keys import Keys
 from causalneg.serving.opening import catalog_of, find_model
+from causalneg.serving.shards import check_shards
 from causalneg.workspace import Workspace
 
 _HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
@@ -75,16 +76,24 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
 
 
+def _share_cores(settings: ServeSettings) -> ServeSettings:
+    """Give each replica its share of this machine's cores, if nothing was said of threads."""
+    if settings.threads is not None or os.environ.get("RAY_ADDRESS"):
+        return settings
+    replicas = (settings.max_replicas or settings.replicas) * (2 if settings.spread_shards else 1)
+    return settings.model_copy(update={"threads": max(1, cores() // replicas)})
+
+
 def _check_replicas(settings: ServeSettings) -> None:
     """Refuse more replicas than cores: Serve would wait for them without end."""
     import ray
 
     there = int(ray.cluster_resources().get("CPU", 0))
-    wanted = settings.replicas * settings.threads
+    wanted = settings.replicas * settings.cores * (2 if settings.spread_shards else 1)
     if not os.environ.get("RAY_ADDRESS") and wanted > there:
         raise UserError(
-            f"serve.replicas: {settings.replicas} replicas of {settings.threads} threads need {wanted} cores, "
-            f"and there are {there}."
+            f"serve.replicas: {settings.replicas} replicas of {settings.cores} threads "
+            f"{'and their shards ' if settings.spread_shards else ''}need {wanted} cores, and there are {there}."
         )
 
 
@@ -139,11 +148,16 @@ def _look_ahead(config: Config, workspace: Workspace, report: Reporter) -> None:
         raise UserError("There is no index in this workspace yet; run `causalneg index`.")
     Keys.read(config.serve.keys)
     folder = catalog.folder_of(pointer.version)
-    model = find_model(catalog, read_manifest(folder))
+    manifest = read_manifest(folder)
+    model = find_model(catalog, manifest)
     if config.serve.reranker:
         resolve(config.serve.reranker)
-    open_index(folder, model.fingerprint)
-    prepare_encoder(model, config.serve.backend, config.serve.threads, report)
+    if config.serve.spread_shards:  # the vectors may be more than fits here
+        check_shards(manifest, config.serve.spread_shards)
+        open_passages(folder, manifest)
+    else:
+        open_index(folder, model.fingerprint)
+    prepare_encoder(model, config.serve.backend, config.serve.cores, report)
     report.line(f"serve: starting, index {pointer.version}, model {model.name}")
 
 
@@ -154,13 +168,13 @@ def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[
     Raises:
         UserError: there is nothing to serve, the port is taken, or Serve already runs on this cluster.
     """
-    settings = config.serve
+    settings = _share_cores(config.serve)
     check_port(settings.host, settings.port)
     url = base_url(settings.host, settings.port)
     if settings.proxy == "haproxy":
         _use_haproxy(report)
+    config = config.model_copy(update={"workspace": workspace.root, "serve": settings})
     _look_ahead(config, workspace, report)
-    config = config.model_copy(update={"workspace": workspace.root})
     with ray_session():
         from ray import serve
 
@@ -201,18 +215,25 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def run(config: Config, workspace: Workspace, report: Reporter) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
-    with serving(config, workspace, report) as url:
-        body = json.dumps({"query": "who wrote it?", "limit": 3})
-        report.line(f"serve: {url} (POST /v1/search, GET /health, GET /info); Ctrl-C stops it")
-        report.line(f"  curl {url}/v1/search -H 'Content-Type: application/json' -d '{body}'")
+def _introduce(config: Config, url: str, report: Reporter) -> None:
+    """Say where the server is, how to ask it, and who may."""
+    body = json.dumps({"query": "who wrote it?", "limit": 3})
+    key = ' -H "X-API-Key: $KEY"' if config.serve.keys else ""
+    report.line(f"serve: {url} (a page to search in; POST /v1/search; all endpoints: {url}/docs); Ctrl-C stops it")
+    report.line(f"  curl {url}/v1/search{key} -H 'Content-Type: application/json' -d '{body}'")
+    if not config.serve.keys:
+        report.line("serve: nobody may change passages or versions; `causalneg keys --role write` makes a key for that")
         if not ipaddress.ip_address(_address(config.serve.host, config.serve.port)[1][0]).is_loopback:
             report.line(
-                f"serve: {config.serve.host} is reachable from other machines, and nobody has to log in",
+                f"serve: {config.serve.host} is reachable from other machines, and whoever reaches it may search",
                 style="yellow",
             )
-        with _stop_signals() as stop:
-            while not stop.wait(timeout=1):
-                pass
+
+
+def run(config: Config, workspace: Workspace, report: Reporter) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    with serving(config, workspace, report) as url, _stop_signals() as stop:  # Ray sets its own handlers at its start
+        _introduce(config, url, report)
+        while not stop.wait(timeout=1):
+            pass
         report.line("serve: stopping")

@@ -13,7 +13,7 @@ from index_samples import asked, build, clustered, nearest, opened, recall
 from causalneg.indexing import kinds
 from causalneg.indexing.kinds import KINDS, Kind
 from causalneg.indexing.manifest import IndexDamaged
-from causalneg.indexing.search import VectorSearch
+from causalneg.indexing.search import VectorSearch, local_search
 from causalneg.indexing.store import Index
 
 ROWS = 3000
@@ -91,7 +91,7 @@ def _flat(vectors: np.ndarray, shards: int) -> VectorSearch:
     for part in np.array_split(vectors, shards):
         indexes.append(faiss.IndexFlatIP(vectors.shape[1]))
         indexes[-1].add(part)
-    return VectorSearch(indexes, "flat", {}, Path("v"))
+    return local_search(indexes, "flat", {}, Path("v"))
 
 
 @given(
@@ -140,7 +140,7 @@ class _Broken:
 
 @pytest.mark.parametrize("answer", [(1.0, 4), (1.0, -2), (1.0, 2**40), (np.nan, 1), (np.inf, 1), None])
 def test_what_cannot_be_never_comes_out(answer: tuple[float, int] | None) -> None:
-    search = VectorSearch([_Broken(answer)], "flat", {}, Path("v"))
+    search = local_search([_Broken(answer)], "flat", {}, Path("v"))
     with pytest.raises(IndexDamaged, match="index v is damaged"):
         search.search(np.ones((1, 2), np.float32), 2)
 

@@ -13,7 +13,7 @@ from index_samples import MODEL, PASSAGES, asked, build, clustered, nearest, ope
 
 from causalneg.errors import UserError
 from causalneg.indexing.manifest import IndexDamaged, IndexManifest, read_manifest
-from causalneg.indexing.store import open_index
+from causalneg.indexing.store import open_index, open_passages, open_shards
 from causalneg.records import Passage, to_table
 
 FILES = ("manifest.json", "index-000.faiss", "passages-000.arrow")
@@ -97,6 +97,17 @@ def test_a_changed_byte_anywhere_is_refused(version: Path, name: str) -> None:
         (version / name).write_bytes(changed)
         with pytest.raises(IndexDamaged, match=f"{re.escape(str(version))} is damaged.*causalneg index"):
             opened(version)
+
+
+def test_a_damaged_shard_is_refused_where_it_is_opened(tmp_path: Path, vectors: np.ndarray) -> None:
+    manifest = build(tmp_path / "v", vectors, PASSAGES, shards=2)
+    (tmp_path / "v" / "index-001.faiss").write_bytes(b"no index")
+    assert len(open_passages(tmp_path / "v", manifest)) == len(PASSAGES)
+    (shard,) = open_shards(tmp_path / "v", manifest, [0])
+    assert shard.search(vectors[:1], 1, None)[1].tolist() == [[0]]
+    for numbers in ([1], [0, 1]):
+        with pytest.raises(IndexDamaged, match=r"index-001\.faiss"):
+            open_shards(tmp_path / "v", manifest, numbers)
 
 
 @pytest.mark.parametrize("name", FILES)
