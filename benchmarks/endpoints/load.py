@@ -1,6 +1,7 @@
 """A closed loop of HTTP clients: each sends a request over its own kept connection as soon as it has its answer."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import numpy as np
+
+_OK = 200
+_PAUSE = 0.005  # seconds after a refusal; asking again at once would only measure refusals
 
 
 @dataclass
@@ -72,39 +76,52 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
     return status, await reader.readexactly(length), stays
 
 
-async def _client(
-    url: str, requests: list[bytes], first: int, step: int, going: Callable[[], bool], load: Load, keep: bool
-) -> None:
-    parts = urlsplit(url)
-    reader = writer = None
-    number = first
-    while going():
-        which = number % len(requests)
-        number += step
+class _Client:
+    """A client with a connection that it keeps as long as the server does."""
+
+    def __init__(self, url: str, load: Load) -> None:
+        parts = urlsplit(url)
+        self._address, self._load = (parts.hostname, parts.port), load
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes] | None:
+        """Return status and body of the answer, and count it; None where there was none."""
         began = time.perf_counter()
         try:
-            if writer is None:
-                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            writer.write(requests[which])
-            assert reader is not None
-            status, body, stays = await read_answer(reader)
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(*self._address)
+            self._streams[1].write(request)
+            status, body, stays = await read_answer(self._streams[0])
         except (OSError, asyncio.IncompleteReadError) as error:
-            load.failures[type(error).__name__] += 1
-            if writer is not None:
-                writer.close()
-            writer = None
-            await asyncio.sleep(0.01)
-            continue
-        load.milliseconds.setdefault(status, []).append((time.perf_counter() - began) * 1000)
-        if keep and status == 200:
-            load.answers.append((which, body))
-        if status != 200:
-            await asyncio.sleep(0.001)  # a refusal is quick; asking again at once would only measure refusals
+            self._load.failures[type(error).__name__] += 1
+            self.close()
+            return None
+        self._load.milliseconds.setdefault(status, []).append((time.perf_counter() - began) * 1000)
         if not stays:
-            writer.close()
-            writer = None
-    if writer is not None:
-        writer.close()
+            self.close()
+        return status, body
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._streams is not None:
+            self._streams[1].close()
+        self._streams = None
+
+    async def go_on(
+        self, requests: list[tuple[int, bytes]], going: Callable[[], bool], keep: bool, leave: bool
+    ) -> None:
+        """Ask one after the other, from the first again after the last, as long as it is to go on."""
+        for number, request in itertools.cycle(requests):
+            if not going():
+                break
+            status, body = await self.ask(request) or (0, b"")
+            if keep and status == _OK:
+                self._load.answers.append((number, body))
+            if status != _OK:
+                if leave:
+                    break
+                await asyncio.sleep(_PAUSE)
+        self.close()
 
 
 async def closed_loop(
@@ -116,6 +133,7 @@ async def closed_loop(
     stop: asyncio.Event | None = None,
     headers: dict[str, str] | None = None,
     keep: bool = False,
+    leave: bool = False,
 ) -> Load:
     """Have `clients` clients ask, for `seconds` or until they are to stop, each its share of the bodies in turn.
 
@@ -127,14 +145,16 @@ async def closed_loop(
         stop: set when they are to stop.
         headers: sent with each request.
         keep: keep the bodies of the answers, with the number of what was asked.
+        leave: each client stops asking when it is refused once.
     """
-    requests = [request_bytes(url, body, headers) for body in bodies]
+    requests = [(number, request_bytes(url, body, headers)) for number, body in enumerate(bodies)]
     load = Load()
     began = time.perf_counter()
 
     def going() -> bool:
         return time.perf_counter() - began < seconds and not (stop and stop.is_set())
 
-    await asyncio.gather(*(_client(url, requests, n, clients, going, load, keep) for n in range(clients)))
+    shares = [(requests[n % len(requests) :: clients] or requests) for n in range(clients)]
+    await asyncio.gather(*(_Client(url, load).go_on(share, going, keep, leave) for share in shares))
     load.seconds = time.perf_counter() - began
     return load

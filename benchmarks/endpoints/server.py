@@ -75,7 +75,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, path: str, log: Path) -> N
             if process.poll() is not None:
                 break
             try:
-                if client.get(url + path).status_code < 500:
+                if client.get(url + path).is_success:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)

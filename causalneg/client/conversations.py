@@ -64,7 +64,7 @@ _FIRST_BACKOFF = 0.2  # seconds
 _LONGEST_BACKOFF = 10.0
 _LEAST_SECONDS = 0.05  # for a request
 _PASSING = (429, 503)  # nothing was done, and it may be later
-_BROKEN = 502  # a proxy lost the replica: it may have been done
+_BROKEN = (500, 502)  # a proxy lost the replica, Ray's says 500: it may have been done
 _MOST_SAID = 500  # characters of the server's words in a message
 _jitter = random.SystemRandom()  # leaves the seeded generators alone
 
@@ -350,7 +350,7 @@ def _wanted_wait(outcome: Outcome) -> float:
 def _passes(outcome: Outcome, repeatable: bool) -> bool:
     """Tell whether the same request may be answered later."""
     if isinstance(outcome, Reply):
-        return outcome.status in _PASSING or (repeatable and outcome.status == _BROKEN)
+        return outcome.status in _PASSING or (repeatable and outcome.status in _BROKEN)
     if isinstance(outcome, httpx.ConnectError):
         return True  # the server saw nothing of it
     return repeatable and isinstance(outcome, httpx.TransportError) and not isinstance(outcome, httpx.TimeoutException)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from causalneg.config import Config
@@ -33,9 +35,11 @@ class Replicas:
 
 
 def drain(seconds: float) -> None:
-    """Have the replicas answer what they took and refuse the rest, for so long at most, where the application runs."""
-    if NAME in serve.status().applications:
-        response = serve.get_deployment_handle(_DEPLOYMENT, NAME).broadcast("drain")
+    """Have the replicas that there are answer what they took and refuse the rest, for so long at most."""
+    if NAME not in serve.status().applications:
+        return
+    response = serve.get_deployment_handle(_DEPLOYMENT, NAME).broadcast("drain")
+    with suppress(DeploymentUnavailableError):
         response.results(timeout_s=seconds, return_exceptions=True)
 
 

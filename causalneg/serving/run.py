@@ -161,6 +161,53 @@ def _look_ahead(config: Config, workspace: Workspace, report: Reporter) -> None:
     report.line(f"serve: starting, index {pointer.version}, model {model.name}")
 
 
+def _prepared(config: Config, workspace: Workspace, report: Reporter) -> Config:
+    """Do what has to be done before Ray starts, and return the settings with all that was left open.
+
+    Raises:
+        UserError: there is nothing to serve, or the port is taken.
+    """
+    settings = _share_cores(config.serve)
+    check_port(settings.host, settings.port)
+    if settings.proxy == "haproxy":
+        _use_haproxy(report)
+    config = config.model_copy(update={"workspace": workspace.root, "serve": settings})
+    _look_ahead(config, workspace, report)
+    return config
+
+
+@contextmanager
+def _application(config: Config) -> Iterator[str]:
+    """Have the application in the Ray session that there is, and give its URL once it answers.
+
+    Raises:
+        UserError: Serve already runs on this cluster, or there are too few cores.
+    """
+    from ray import serve
+
+    from causalneg.serving.app import NAME, build, drain, metrics_folder
+
+    settings = config.serve
+    url = base_url(settings.host, settings.port)
+    if serve.status().proxies:
+        raise UserError("Ray Serve already runs on this cluster; stop it with `serve shutdown` first.")
+    _check_replicas(settings)
+    shutil.rmtree(metrics_folder(settings.port), ignore_errors=True)
+    quiet = {"enable_access_log": False, "log_level": "WARNING"}
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": settings.port},
+            logging_config=quiet,
+        )
+        serve.run(build(config), name=NAME, logging_config=quiet)
+        _wait_for_answer(url)
+        yield url
+    finally:
+        drain(settings.timeout_ms / 1000)
+        serve.shutdown()
+
+
 @contextmanager
 def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[str]:
     """Serve the workspace's index and give the base URL once it answers; the server stops at the end.
@@ -168,35 +215,9 @@ def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[
     Raises:
         UserError: there is nothing to serve, the port is taken, or Serve already runs on this cluster.
     """
-    settings = _share_cores(config.serve)
-    check_port(settings.host, settings.port)
-    url = base_url(settings.host, settings.port)
-    if settings.proxy == "haproxy":
-        _use_haproxy(report)
-    config = config.model_copy(update={"workspace": workspace.root, "serve": settings})
-    _look_ahead(config, workspace, report)
-    with ray_session():
-        from ray import serve
-
-        from causalneg.serving.app import NAME, build, drain, metrics_folder
-
-        if serve.status().proxies:
-            raise UserError("Ray Serve already runs on this cluster; stop it with `serve shutdown` first.")
-        _check_replicas(settings)
-        shutil.rmtree(metrics_folder(settings.port), ignore_errors=True)
-        quiet = {"enable_access_log": False, "log_level": "WARNING"}
-        try:
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": settings.host, "port": settings.port},
-                logging_config=quiet,
-            )
-            serve.run(build(config), name=NAME, logging_config=quiet)
-            _wait_for_answer(url)
-            yield url
-        finally:
-            drain(settings.timeout_ms / 1000)
-            serve.shutdown()
+    prepared = _prepared(config, workspace, report)
+    with ray_session(), _application(prepared) as url:
+        yield url
 
 
 @contextmanager
@@ -232,7 +253,9 @@ def _introduce(config: Config, url: str, report: Reporter) -> None:
 
 def run(config: Config, workspace: Workspace, report: Reporter) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    with serving(config, workspace, report) as url, _stop_signals() as stop:  # Ray sets its own handlers at its start
+    prepared = _prepared(config, workspace, report)
+    # Ray sets handlers of its own when it starts, so ours come after it.
+    with ray_session(), _stop_signals() as stop, _application(prepared) as url:
         _introduce(config, url, report)
         while not stop.wait(timeout=1):
             pass

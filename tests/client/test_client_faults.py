@@ -130,7 +130,7 @@ def test_a_server_that_comes_back(ask: Ask, closed_port: int, monkeypatch: pytes
         (409, CausalNegError),
         (413, TooLargeError),
         (422, InvalidRequestError),
-        (500, CausalNegError),
+        (501, CausalNegError),
         (504, TimedOutError),
         (507, CausalNegError),
     ],
