@@ -117,7 +117,7 @@ class Holder:
         self._reader = catalog.changes.reader()
         self._change = _last(self._reader.poll(), 0)
         self._opening: threading.Thread | None = None
-        self.problem: str | None = None  # why the version of the pointer is not the one that answers
+        self.problem: str | None = None  # why what is new in the catalogue is not what answers
         self._served = self._open(pointer.version)
 
     @property
@@ -135,10 +135,13 @@ class Holder:
         return self._catalog.stamp() != self._stamp or self._reader.has_more()
 
     def refresh(self) -> Served:
-        """Learn what is new and return what answers now."""
+        """Learn what is new and return what answers now; what is damaged is said in the log, and the old answers."""
         with self._lock:
-            self._follow_changes()
-            self._follow_pointer()
+            try:
+                self._follow_changes()
+                self._follow_pointer()
+            except UserError as error:
+                self._fail(error)
             return self._served
 
     def prepare(self, version: str) -> None:
@@ -208,9 +211,12 @@ class Holder:
         try:
             self.prepare(version)
         except (UserError, ApiError) as error:
-            self.problem = str(error)
-            _LOG.error("version %s cannot be served, %s goes on: %s", version, self._served.view.version, error)
+            self._fail(error)
             return
         with self._lock:
             self._stamp = ()  # look at the pointer again; it may have moved on
             self._follow_pointer()
+
+    def _fail(self, error: Exception) -> None:
+        self.problem = str(error)
+        _LOG.error("version %s goes on: %s", self._served.view.version, error)

@@ -215,6 +215,7 @@ class IndexList(BaseModel):
     previous: str | None
     change: int = Field(description="number of the last change that was made")
     replicas: dict[str, int] = Field({}, description="replicas by the version that they answer from")
+    problem: str | None = Field(None, description="why this replica could not follow the last change, if it could not")
     versions: list[IndexVersion]
 
 

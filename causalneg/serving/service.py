@@ -208,6 +208,7 @@ class LocalService:
             previous=pointer.previous if pointer else None,
             change=self._holder.change,
             replicas=await self.swapper.replicas(),
+            problem=self._holder.problem,
             versions=[_version(m) for m in manifests],
         )
 

@@ -143,6 +143,20 @@ async def _finds(service: LocalService, query: str, wanted: str) -> None:
     assert _ids(await _search(service, query=query, limit=1)) == [[wanted]]
 
 
+def test_a_log_that_is_damaged_meanwhile_stops_no_search(workspace: Workspace) -> None:
+    async def use(service: LocalService) -> None:
+        await service.upsert([PassageBody(id="berlin", text="Berlin is the capital of Germany.")], _soon())
+        with (workspace.local_folder("index") / "changes.jsonl").open("a") as log:
+            log.write('{"changes":[],"checksum":"0000000000000000"}\n')
+        answer = await _search(service, query="capital of Germany", limit=1)
+        assert (_ids(answer), answer.change) == ([["berlin"]], 1)
+        problem = (await service.versions()).problem
+        assert problem is not None
+        assert "changes.jsonl" in problem
+
+    _with_service(_config(workspace), use)
+
+
 def test_versions_are_swapped_and_rolled_back(workspace: Workspace) -> None:
     build(workspace, "v2", PASSAGES[:2])
 
