@@ -1,16 +1,16 @@
 """Changes which index version answers, on all replicas or on none, and makes new versions of the changes."""
 
 import asyncio
-import fcntl
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from causalneg.errors import UserError
+from causalneg.files import locked
 from causalneg.indexing.catalog import Catalog
 from causalneg.serving.errors import ApiError
 from causalneg.serving.holder import Holder
@@ -160,9 +160,9 @@ class Swapper:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        with (self._catalog.folder / _LOCK).open("w") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(self._catalog.folder / _LOCK, wait=False))
             except BlockingIOError as error:
                 raise ApiError(
                     HTTPStatus.CONFLICT, "swap_running", "Another version is being activated.", retry_after=1

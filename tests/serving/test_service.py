@@ -177,6 +177,19 @@ def test_versions_are_swapped_and_rolled_back(workspace: Workspace) -> None:
     _with_service(_config(workspace), use)
 
 
+def test_one_swap_at_a_time(workspace: Workspace) -> None:
+    build(workspace, "v2", PASSAGES[:2])
+
+    async def use(service: LocalService) -> None:
+        answers = await asyncio.gather(*(service.activate("v2") for _ in range(3)), return_exceptions=True)
+        refused = [a for a in answers if isinstance(a, ApiError)]
+        assert {a.body.type for a in refused} <= {"swap_running"}
+        assert len(refused) < 3
+        assert (await service.versions()).active == "v2"
+
+    _with_service(_config(workspace), use)
+
+
 def test_a_pointer_that_another_process_moved_is_followed(workspace: Workspace) -> None:
     build(workspace, "v2", PASSAGES[:2])
 
