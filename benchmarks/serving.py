@@ -152,6 +152,7 @@ def _rows(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     rows = 1500 if arguments.quick else arguments.rows
     model = resolve(_MODEL)
     corpus = read_corpus(folder, arguments.source or ["embedded:sample"], rows, model)
+    corpus = corpus._replace(vectors=corpus.vectors[: len(corpus.texts)])  # only what is a text is served
     served = folder / "served"
     manifest = _index(served, corpus, model)
     bodies = [json.dumps({"query": text, "limit": _NEAREST}).encode() for text in corpus.query_texts]
