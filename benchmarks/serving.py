@@ -148,7 +148,7 @@ def _median(loads: list[dict[int, Load]], clients: int, figure: Callable[[Load],
 
 
 def _rows(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    seconds, repeats = (1.0, 1) if arguments.quick else (arguments.seconds, arguments.repeats)
+    seconds, repeats = (0.5, 1) if arguments.quick else (arguments.seconds, arguments.repeats)
     rows = 1500 if arguments.quick else arguments.rows
     model = resolve(_MODEL)
     corpus = read_corpus(folder, arguments.source or ["embedded:sample"], rows, model)
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--proxies", nargs="+", default=["haproxy", "ray"], choices=["haproxy", "ray"])
     parser.add_argument("--infinity", help="the program infinity_emb, in an environment of its own")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
-    parser.add_argument("--quick", action="store_true", help="a second of each: does it run, not what it gives")
+    parser.add_argument("--quick", action="store_true", help="half a second of each: does it run, not what it gives")
     parser.add_argument("--workspace", help="where to work; a temporary folder when unset")
     arguments = parser.parse_args()
     if arguments.quick:
