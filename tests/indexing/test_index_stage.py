@@ -23,7 +23,7 @@ def _said(report: Reporter) -> str:
 
 
 def _versions(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(manifest.parent.name for manifest in folder.glob("*/manifest.json"))
 
 
 @pytest.mark.ray
