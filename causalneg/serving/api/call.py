@@ -79,11 +79,16 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 class Call:
-    """One request at work; the clock starts when it is made."""
+    """One request at work; the clock starts when it is made.
+
+    Raises:
+        ApiError: 422, the header is no number of milliseconds; the body is not looked at then.
+    """
 
     def __init__(self, request: Request, settings: ServeSettings) -> None:
         self._request, self._settings = request, settings
         self._began = time.monotonic()
+        self._header_ms = self._header()
 
     async def body(self, model: type[Asked]) -> Asked:
         """Read what is asked.
@@ -101,12 +106,8 @@ class Call:
         return parse(model, body)
 
     def deadline(self, timeout_ms: int | None = None) -> float:
-        """Return until when to answer: the least of the server's, the header's and the body's time.
-
-        Raises:
-            ApiError: 422, the header is no number of milliseconds.
-        """
-        times = [self._settings.timeout_ms, timeout_ms, self._header()]
+        """Return until when to answer: the least of the server's, the header's and the body's time."""
+        times = [self._settings.timeout_ms, timeout_ms, self._header_ms]
         return self._began + min(t for t in times if t is not None) / 1000
 
     def _header(self) -> int | None:

@@ -69,6 +69,20 @@ def test_a_header_that_is_no_time_is_refused(value: str) -> None:
     assert "X-Request-Timeout-Ms" in response.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", {"query": "a", "limit": 10**6}),
+        ("/v1/search", {"query": ""}),
+        ("/v1/embeddings", {"input": ["a"] * 1000}),
+        ("/embed", {"inputs": ["a"] * 1000}),
+    ],
+)
+def test_a_wrong_header_is_told_before_what_is_wrong_with_the_body(path: str, body: dict[str, object]) -> None:
+    response = TestClient(_app(Echo())).post(path, json=body, headers={"X-Request-Timeout-Ms": "soon"})
+    assert response.status_code == 422
+
+
 def _scope(path: str) -> Message:
     return {
         "type": "http",
