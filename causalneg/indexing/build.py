@@ -92,7 +92,7 @@ def _write_passages(folder: Path, batches: Iterable[pa.RecordBatch], shards: lis
             rows += batch.num_rows
     if rows != sum(shards):
         raise ValueError(f"{rows} passages instead of {sum(shards)}")
-    return Passages([batch for number, size in enumerate(shards) for batch in map_passages(folder, number, size)])
+    return map_passages(folder, shards)
 
 
 def _write_vectors(folder: Path, indexes: "list[faiss.Index]") -> None:

@@ -11,6 +11,8 @@ What stands in `active.json` changes as a whole, so that readers need no lock.
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -97,7 +99,7 @@ class Catalog:
             UserError: it is not there, or damaged.
         """
         read_manifest(self.folder_of(version))
-        with locked(self.folder / _LOCK):
+        with self._changing():
             before = self.active()
             if before is not None and before.version == version and before.serial:
                 return before
@@ -110,12 +112,20 @@ class Catalog:
         Raises:
             UserError: no other one answered before, or it is gone.
         """
-        with locked(self.folder / _LOCK):
+        with self._changing():
             now = self.active()
             if now is None or now.previous is None:
                 raise UserError(f"No version answered before the one that does; see {self._pointer}.")
             read_manifest(self.folder_of(now.previous))
             return self._write(Pointer(version=now.previous, previous=now.version, serial=now.serial + 1))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Be the only one to change the pointer, and remove what a killed one left."""
+        with locked(self.folder / _LOCK):
+            for left in self.folder.glob(f".{_POINTER}.*"):
+                left.unlink()
+            yield
 
     def _write(self, pointer: Pointer) -> Pointer:
         write_whole(self._pointer, pointer.model_dump_json().encode())

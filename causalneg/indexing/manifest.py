@@ -25,9 +25,6 @@ from causalneg.workspace import FileEntry
 MANIFEST, LEXICAL = "manifest.json", "bm25"
 
 
-TRAINED = "trained"  # how an index names the encoder that was trained in its workspace
-
-
 class IndexDamaged(UserError):  # noqa: N818 - says what is so, as its siblings do
     """An index version is not as it was written, or its vectors cannot be searched."""
 

@@ -1,13 +1,12 @@
 """Makes a new index version of the active one and the changes since: it answers as both together did."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from causalneg.config import Config, IndexSettings
 from causalneg.console import Reporter
@@ -17,11 +16,11 @@ from causalneg.files import locked
 from causalneg.indexing.build import build_version
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.changes import Change, latest
+from causalneg.indexing.encoders import find_model
 from causalneg.indexing.manifest import IndexManifest, read_manifest, verify_files
 from causalneg.indexing.queries import held_out
-from causalneg.indexing.store import Passages, map_passages
+from causalneg.indexing.store import Passages, is_among, map_passages
 from causalneg.indexing.tune import needs_queries
-from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Passage, arrow_schema, content_id, full_text, to_table
 from causalneg.vectors import embed_texts
 from causalneg.workspace import Workspace
@@ -58,13 +57,13 @@ def _merge(config: Config, workspace: Workspace, catalog: Catalog, report: Repor
         report.line(f"index: there is nothing to merge, version {base.version} holds all {base.change} changes")
         return base
     verify_files(folder, base)
-    content = _Content(base, _passages(folder, base), changes)
+    content = _Content(base, map_passages(folder, [shard.rows for shard in base.shards]), changes)
     if not content.rows:
         raise UserError("The changes take every passage away; an index needs at least one, so put one in first.")
     settings = _settings(config.index, base)
     target = catalog.folder / content_id("merge", base.version, content.change, settings.model_dump())[:12]
     _remove_damaged(target)
-    model = _encoder(config, workspace, base)
+    model = find_model(catalog, base)
     vectors = _Vectors(content, embed_texts(workspace, model, config.encode, content.texts_to_encode()))
     merged = build_version(
         target,
@@ -100,12 +99,6 @@ def _settings(asked: IndexSettings, base: IndexManifest) -> IndexSettings:
     )
 
 
-def _passages(folder: Path, manifest: IndexManifest) -> Passages:
-    """Map the passages of a version; its vectors, which are large, are not needed."""
-    shards = enumerate(manifest.shards)
-    return Passages([batch for number, shard in shards for batch in map_passages(folder, number, shard.rows)])
-
-
 def _remove_damaged(target: Path) -> None:
     """Remove what stands under the new version's name, unless an earlier merge finished it."""
     if target.exists():
@@ -113,23 +106,6 @@ def _remove_damaged(target: Path) -> None:
             verify_files(target, read_manifest(target))
         except UserError:
             shutil.rmtree(target)
-
-
-def _encoder(config: Config, workspace: Workspace, base: IndexManifest) -> ResolvedModel:
-    """Return the model that the version was encoded with: the trained one, or that of the settings.
-
-    Raises:
-        UserError: it is neither.
-    """
-    trained = workspace.local_folder("model")
-    for name in [str(trained)] * trained.is_dir() + [config.encoder]:
-        model = resolve(name)
-        if model.fingerprint == base.model.fingerprint:
-            return model
-    raise UserError(
-        f"Index version {base.version} was encoded with {base.model.name} ({base.model.fingerprint}), which is neither "
-        f"{trained} nor {config.encoder}; run `causalneg index` for the present encoder first."
-    )
 
 
 class _Content:
@@ -147,11 +123,11 @@ class _Content:
         new = latest(change for change in changes if change.number > base.change)
         self.change = new[-1].number
         self.upserts = [change for change in new if change.kind == "upsert"]
-        self._live = ~_is_among(passages.ids, [change.id for change in new])
+        self._live = ~is_among(passages.ids, [change.id for change in new])
         # What went into the old version by a change has its vector in the log as well, and nowhere else.
         old = {c.id: c for c in latest(c for c in changes if c.number <= base.change) if c.model == own}
         kept = passages.ids.filter(pa.array(self._live))
-        known = [(row, old[kept[row].as_py()]) for row in np.flatnonzero(_is_among(kept, list(old))).tolist()]
+        known = [(row, old[kept[row].as_py()]) for row in np.flatnonzero(is_among(kept, list(old))).tolist()]
         known += [(row, change) for row, change in enumerate(self.upserts, len(kept)) if change.model == own]
         self.rows = len(kept) + len(self.upserts)
         self.place = np.full(self.rows, -1)
@@ -174,11 +150,6 @@ class _Content:
             some = batch.filter(pa.array(self.place[start : start + batch.num_rows] < 0))
             yield list(map(full_text, some.column("title").to_pylist(), some.column("text").to_pylist()))
             start += batch.num_rows
-
-
-def _is_among(ids: pa.ChunkedArray, wanted: Iterable[str]) -> np.ndarray:
-    """Return which rows have one of the ids, bool `[rows]`."""
-    return np.asarray(pc.is_in(ids, value_set=pa.array(wanted, pa.string())).to_numpy())
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,16 @@
 """The stage `index`: encodes the corpus with the trained encoder and publishes an index version."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
-from causalneg.files import whole_folder
 from causalneg.indexing.build import build_version
 from causalneg.indexing.catalog import Catalog
-from causalneg.indexing.manifest import TRAINED, IndexManifest, IndexModel
+from causalneg.indexing.encoders import TRAINED, keep_model
+from causalneg.indexing.manifest import IndexManifest, IndexModel
 from causalneg.indexing.queries import held_out
 from causalneg.indexing.store import open_index
 from causalneg.indexing.tune import needs_queries
@@ -33,24 +32,6 @@ def _prompts(model: ResolvedModel) -> dict[str, str]:
     """Return the prompts that a model itself puts before queries and passages."""
     file = model.path / "config_sentence_transformers.json"
     return dict(json.loads(file.read_text(encoding="utf-8")).get("prompts") or {}) if file.exists() else {}
-
-
-def keep_model(model: ResolvedModel, target: Path) -> None:
-    """Keep a trained model beside the index: training anew replaces it, and old versions are to answer still.
-
-    Files are linked where the file system can, and take no room of their own.
-    """
-    if target.exists():
-        return
-    with whole_folder(target) as fresh:
-        for file in model.path.rglob("*"):
-            if file.is_file():
-                there = fresh / file.relative_to(model.path)
-                there.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(file, there)
-                except OSError:  # another file system, or one without links
-                    shutil.copyfile(file, there)
 
 
 def _whole_version(folder: Path, model: ResolvedModel) -> IndexManifest | None:

@@ -4,13 +4,14 @@ What a version consists of stands in `manifest`. A server knows an index by this
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from causalneg.errors import UserError
 from causalneg.indexing.manifest import (
@@ -62,11 +63,28 @@ class Passages:
         Raises:
             IndexError: there is no such row.
         """
+        batch, place = self._at(row)
+        return Passage(**{name: batch.column(name)[place].as_py() for name in batch.schema.names})
+
+    def id(self, row: int) -> str:
+        """Return the id of a row.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        batch, place = self._at(row)
+        return str(batch.column("id")[place].as_py())
+
+    def _at(self, row: int) -> tuple[pa.RecordBatch, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} is not among the {len(self)} rows of the index")
         at = bisect_right(self._starts, row) - 1
-        batch, place = self._batches[at], row - self._starts[at]
-        return Passage(**{name: batch.column(name)[place].as_py() for name in batch.schema.names})
+        return self._batches[at], row - self._starts[at]
+
+
+def is_among(ids: pa.ChunkedArray, wanted: Iterable[str]) -> np.ndarray:
+    """Return which rows have one of the ids, bool `[rows]`: one pass over all, which needs no table of them."""
+    return np.asarray(pc.is_in(ids, value_set=pa.array(list(wanted), pa.string())).to_numpy())
 
 
 class Index:
@@ -142,7 +160,16 @@ def local_vectors(folder: Path, manifest: IndexManifest) -> VectorSearch:
     return VectorSearch(open_shards(folder, manifest, range(len(manifest.shards))))
 
 
-def map_passages(folder: Path, number: int, rows: int) -> list[pa.RecordBatch]:
+def map_passages(folder: Path, shards: Sequence[int]) -> Passages:
+    """Map the passages of shards of so many rows into memory.
+
+    Raises:
+        IndexDamaged: a file is no Arrow file of so many passages.
+    """
+    return Passages([batch for number, rows in enumerate(shards) for batch in _map_shard(folder, number, rows)])
+
+
+def _map_shard(folder: Path, number: int, rows: int) -> list[pa.RecordBatch]:
     """Map a shard's passages into memory.
 
     Raises:
@@ -172,9 +199,7 @@ def open_passages(folder: Path, manifest: IndexManifest) -> Passages:
     """
     vectors = {vectors_file(number) for number in range(len(manifest.shards))}
     verify_files(folder, manifest, [name for name in manifest.files if name not in vectors])
-    return Passages(
-        [b for number, shard in enumerate(manifest.shards) for b in map_passages(folder, number, shard.rows)]
-    )
+    return map_passages(folder, [shard.rows for shard in manifest.shards])
 
 
 def open_index(folder: Path, model_fingerprint: str, open_vectors: OpenVectors = local_vectors) -> Index:

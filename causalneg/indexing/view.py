@@ -4,23 +4,20 @@ What was put in lies in a small matrix that is searched exactly; what was taken 
 out of the version. A merge makes a version of both, which answers the same.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from causalneg.errors import UserError
 from causalneg.filters import Filter
 from causalneg.indexing.changes import Change, latest
 from causalneg.indexing.lexical import Lexical
 from causalneg.indexing.metadata import MetadataTable
-from causalneg.indexing.store import Index
+from causalneg.indexing.store import Index, is_among
 from causalneg.records import Passage
 
 _RRF_K = 60  # of reciprocal rank fusion (Cormack et al., 2009)
@@ -65,22 +62,6 @@ class _Delta:
         return MetadataTable(*(pa.chunked_array([pa.array(values, pa.string())]) for values in columns))
 
 
-class _Places:
-    """The ids of a version's rows, read where they lie."""
-
-    def __init__(self, ids: pa.ChunkedArray) -> None:
-        self._ids, self._chunks = ids, ids.chunks
-        self._starts = list(accumulate((len(chunk) for chunk in self._chunks), initial=0))
-
-    def id(self, row: int) -> str:
-        at = bisect_right(self._starts, row) - 1
-        return str(self._chunks[at][row - self._starts[at]].as_py())
-
-    def rows(self, ids: Iterable[str]) -> np.ndarray:
-        """Return the rows that have these ids: one pass over all, which needs no table of them."""
-        return np.flatnonzero(pc.is_in(self._ids, value_set=pa.array(list(ids), pa.string())).to_numpy())
-
-
 def _best(scores: np.ndarray, k: int) -> np.ndarray:
     """Return where the `k` highest scores stand, the best first, equal ones in their order."""
     if len(scores) > k:
@@ -101,7 +82,6 @@ class View:
 
     index: Index
     change: int
-    _places: _Places
     _metadata: MetadataTable
     _lexical: Lexical | None
     _live: np.ndarray | None  # bool [rows of the version]; None while all of them are
@@ -114,7 +94,6 @@ class View:
         return cls(
             index=index,
             change=index.manifest.change,
-            _places=_Places(passages.ids),
             _metadata=MetadataTable(passages.metadata, passages.ids),
             _lexical=Lexical.open(folder) if folder is not None else None,
             _live=None,
@@ -162,7 +141,7 @@ class View:
         upserts = [change for change in new if change.kind == "upsert"]
         added |= zip((c.id for c in upserts), self._added(upserts, encode), strict=True)
         live = np.ones(len(self.index.passages), bool) if self._live is None else self._live.copy()
-        live[self._places.rows(ids)] = False
+        live[is_among(self.index.passages.ids, ids)] = False
         return replace(
             self,
             change=new[-1].number,
@@ -256,7 +235,7 @@ class View:
 
     def _id(self, place: int) -> str:
         start = len(self.index.passages)
-        return self._places.id(place) if place < start else self._delta.passages[place - start].id
+        return self.index.passages.id(place) if place < start else self._delta.passages[place - start].id
 
     # Reading
 
@@ -269,7 +248,7 @@ class View:
         """Return the passage with an id; None where there is none, or no more."""
         if passage_id in self._delta.added:
             return self._delta.added[passage_id].passage
-        for row in self._places.rows([passage_id]).tolist():
+        for row in np.flatnonzero(is_among(self.index.passages.ids, [passage_id])).tolist():
             if self._live is None or self._live[row]:
                 return self.index.passages.get(row)
         return None

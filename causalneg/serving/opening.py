@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from causalneg.config import Config
-from causalneg.errors import UserError
 from causalneg.indexing.catalog import Catalog
-from causalneg.indexing.manifest import TRAINED, IndexManifest
+from causalneg.indexing.encoders import find_model
 from causalneg.indexing.store import OpenVectors, local_vectors
 from causalneg.models import ResolvedModel, resolve
 from causalneg.serving.encoders import QueryEncoder, open_encoder
@@ -25,23 +24,6 @@ def catalog_of(workspace: Workspace) -> Catalog:
         UserError: the workspace is not on this machine.
     """
     return Catalog(workspace.local_folder("index"))
-
-
-def find_model(catalog: Catalog, manifest: IndexManifest) -> ResolvedModel:
-    """Return the model that made an index version: the copy beside the index if there is one, else by its name.
-
-    Raises:
-        UserError: it is not there, or another model has taken its place.
-    """
-    kept, trained = catalog.model_folder(manifest.model.fingerprint), catalog.folder.parent / "model"
-    name = str(trained) if manifest.model.name == TRAINED else manifest.model.name
-    found = resolve(str(kept) if kept.is_dir() else name)
-    if found.fingerprint != manifest.model.fingerprint:
-        raise UserError(
-            f"The index version {manifest.version} was built with the model {manifest.model.name} "
-            f"({manifest.model.fingerprint}), which is {found.fingerprint} now; run `causalneg index` again."
-        )
-    return ResolvedModel(manifest.model.name, found.path, found.fingerprint)
 
 
 def merge_command(config: Config) -> list[str]:

@@ -19,13 +19,14 @@ import httpx
 from causalneg.config import Config, ServeSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
+from causalneg.indexing.encoders import find_model
 from causalneg.indexing.manifest import read_manifest
 from causalneg.indexing.store import open_index, open_passages
 from causalneg.models import resolve
 from causalneg.runtime import cores, ray_session
 from causalneg.serving.encoders.prepare import prepare_encoder
 from causalneg.serving.keys import Keys
-from causalneg.serving.opening import catalog_of, find_model
+from causalneg.serving.opening import catalog_of
 from causalneg.serving.shards import check_shards
 from causalneg.workspace import Workspace
 

@@ -69,6 +69,12 @@ def test_the_stamp_is_another_whenever_the_pointer_is(catalog: Catalog) -> None:
     assert len(set(stamps)) == len(stamps)
 
 
+def test_what_a_killed_writer_left_is_removed(catalog: Catalog) -> None:
+    (catalog.folder / ".active.json.0123").write_text('{"vers')
+    catalog.activate("a")
+    assert list(catalog.folder.glob(".active.json.*")) == []
+
+
 def test_without_versions_nothing_answers(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "index")
     assert (catalog.versions(), catalog.active(), catalog.stamp()) == ([], None, ())

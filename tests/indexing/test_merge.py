@@ -21,7 +21,8 @@ from causalneg.files import locked
 from causalneg.indexing.build import build_version
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.changes import Change
-from causalneg.indexing.manifest import IndexModel
+from causalneg.indexing.encoders import find_model, keep_model
+from causalneg.indexing.manifest import IndexModel, read_manifest
 from causalneg.indexing.merge import run
 from causalneg.indexing.store import open_index
 from causalneg.indexing.view import View
@@ -193,6 +194,21 @@ def test_what_cannot_be_merged_is_told(workspace: Workspace, report: Reporter, t
     shutil.rmtree(catalog.folder_of("v1"))
     with pytest.raises(UserError, match="no index"):
         run(config_of(workspace), workspace, report)
+
+
+def test_a_version_is_merged_with_its_own_encoder_though_another_was_trained(
+    workspace: Workspace, report: Reporter
+) -> None:
+    catalog = catalog_of(workspace)
+    keep_model(find_model(catalog, read_manifest(catalog.folder_of("v1"))), catalog.model_folder(_fingerprint(catalog)))
+    (workspace.local_folder("model") / "config.json").write_text("{}")  # trained again
+    catalog.changes.append([put(workspace, "x", 1)])
+    merged = run(config_of(workspace), workspace, report)
+    assert merged.model.fingerprint == _fingerprint(catalog)
+
+
+def _fingerprint(catalog: Catalog) -> str:
+    return read_manifest(catalog.folder_of("v1")).model.fingerprint
 
 
 def _command(workspace: Workspace) -> subprocess.Popen[bytes]:
