@@ -1,10 +1,17 @@
-"""What an answer of HTTP says of when to ask again."""
+"""When to ask again: what an answer of HTTP says of it, and how long to wait after failures."""
 
 import math
+import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _LONGEST_RETRY_AFTER = 120.0  # seconds
+_jitter = random.SystemRandom()  # leaves the seeded generators alone
+
+
+def backoff(failures: int, first: float, longest: float) -> float:
+    """Return how many seconds to wait after so many failures in a row: doubling from the first, with jitter."""
+    return min(longest, first * 2.0 ** min(failures - 1, 10)) * _jitter.uniform(0.5, 1.0)
 
 
 def retry_after(header: str | None, now: datetime) -> float:

@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import os
 import posixpath
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from causalneg import __version__
 from causalneg.config import Settings
 from causalneg.errors import UserError
-from causalneg.files import file_sha256
+from causalneg.files import file_sha256, write_whole
 from causalneg.records import Passage, Qrel, Row, arrow_schema, content_id, from_table, to_table
 
 Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
@@ -186,15 +184,7 @@ class Workspace:
             return
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, data)
 
     def remove(self, relative: str) -> None:
         """Remove a file or folder if it is there."""

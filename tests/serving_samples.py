@@ -1,6 +1,7 @@
-"""A service that only repeats what it was asked, for the HTTP interface in front of it."""
+"""Services in memory for the HTTP interface in front of them: what they share, and one that repeats what is asked."""
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -29,20 +30,81 @@ MAX_TOKENS = 8  # characters of a text count as tokens
 VOCABULARY = 1000
 
 
-class Echo:
-    """Finds for each query passages that say what the query was; keeps passages in memory."""
+class InMemory:
+    """Passages and index versions in memory; who extends it says what is served, and searches and encodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, passages: Iterable[PassageBody], active: str, previous: str) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.passages: dict[str, PassageBody] = {}
-        self.change = 0
-        self.active, self.previous = "v2", "v1"
+        self.passages = {passage.id: passage for passage in passages}
+        self.change, self.waiting = 0, 0
+        self.active, self.previous = active, previous
         self.not_ready: str | None = None
-        self.cancelled = 0
-        self.waiting = 0
 
     def ready(self) -> str | None:
         return self.not_ready
+
+    def info(self) -> Info:
+        raise NotImplementedError
+
+    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
+        self.calls.append(("upsert", [passage.id for passage in passages]))
+        self.passages |= {passage.id: passage for passage in passages}
+        return self._changed(len(passages))
+
+    async def delete(self, ids: list[str]) -> ChangeResponse:
+        self.calls.append(("delete", ids))
+        self.passages = {name: passage for name, passage in self.passages.items() if name not in ids}
+        return self._changed(len(ids))
+
+    def _changed(self, count: int) -> ChangeResponse:
+        self.change += count
+        return ChangeResponse(changed=count, change=self.change, index_version=self.active)
+
+    async def passage(self, passage_id: str) -> PassageResponse | None:
+        found = self.passages.get(passage_id)
+        return PassageResponse(**found.model_dump()) if found else None
+
+    async def versions(self) -> IndexList:
+        info = self.info()
+        there = [
+            IndexVersion(
+                version=version,
+                kind=info.index_kind,
+                rows=info.rows,
+                dimension=info.dimension,
+                shards=1,
+                megabytes=0.1,
+                model=info.model_id,
+                model_fingerprint=info.model_sha,
+                recall=1.0,
+                lexical=info.hybrid,
+                change=0,
+                created="2025-01-01T00:00:00Z",
+            )
+            for version in sorted((self.active, self.previous), reverse=True)
+        ]
+        return IndexList(active=self.active, previous=self.previous, change=self.change, versions=there)
+
+    async def activate(self, version: str) -> SwapResponse:
+        if version not in (self.active, self.previous):
+            raise ApiError(HTTPStatus.NOT_FOUND, "no_such_version", f"There is no version {version}.")
+        if version != self.active:
+            self.active, self.previous = version, self.active
+        return SwapResponse(active=self.active, previous=self.previous, replicas=1, seconds=0.1)
+
+    async def roll_back(self) -> SwapResponse:
+        return await self.activate(self.previous)
+
+    async def merge(self) -> MergeResponse:
+        return MergeResponse(state="started", change=self.change)
+
+
+class Echo(InMemory):
+    """Finds for each query passages that say what the query was."""
+
+    def __init__(self) -> None:
+        super().__init__([], "v2", "v1")
+        self.cancelled = 0
 
     def info(self) -> Info:
         return Info(
@@ -111,41 +173,6 @@ class Echo:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-
-    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
-        self.passages |= {p.id: p for p in passages}
-        return self._changed(len(passages))
-
-    async def delete(self, ids: list[str]) -> ChangeResponse:
-        for passage in ids:
-            self.passages.pop(passage, None)
-        return self._changed(len(ids))
-
-    def _changed(self, count: int) -> ChangeResponse:
-        self.change += count
-        return ChangeResponse(changed=count, change=self.change, index_version=self.active)
-
-    async def passage(self, passage_id: str) -> PassageResponse | None:
-        found = self.passages.get(passage_id)
-        return found and PassageResponse(**found.model_dump())
-
-    async def versions(self) -> IndexList:
-        shared = {"kind": "flat", "rows": 3, "dimension": DIMENSION, "shards": 1, "megabytes": 0.1, "model": "m"}
-        shared |= {"model_fingerprint": "f", "recall": 1.0, "lexical": False, "change": 0, "created": "2025"}
-        versions = [IndexVersion(version=v, **shared) for v in ("v2", "v1")]
-        return IndexList(active=self.active, previous=self.previous, change=self.change, versions=versions)
-
-    async def activate(self, version: str) -> SwapResponse:
-        if version not in ("v1", "v2"):
-            raise ApiError(HTTPStatus.NOT_FOUND, "no_such_version", "There is no such version.")
-        self.active, self.previous = version, self.active
-        return SwapResponse(active=self.active, previous=self.previous, replicas=1, seconds=0.1)
-
-    async def roll_back(self) -> SwapResponse:
-        return await self.activate(self.previous)
-
-    async def merge(self) -> MergeResponse:
-        return MergeResponse(state="started", change=self.change)
 
 
 def _hit(rank: int, query: str, with_payload: bool) -> SearchHit:

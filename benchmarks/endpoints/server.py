@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-_START_SECONDS = 240.0
+_START_SECONDS = 300.0
 _STOP_SECONDS = 90.0
 _REPLICA = "ServeReplica:causalneg"  # how Ray names the process of a replica
 
@@ -83,11 +83,20 @@ def _wait(process: subprocess.Popen[bytes], url: str, path: str, log: Path) -> N
 
 
 @contextmanager
-def process_server(command: Sequence[str], port: int, path: str = "/health") -> Iterator[Server]:
-    """Have a server until the end; it is asked to stop, and killed with all that it started if it does not."""
+def process_server(
+    command: Sequence[str], port: int, path: str = "/health", environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Have a server until the end; it is asked to stop, and killed with all that it started if it does not.
+
+    Args:
+        command: starts it.
+        port: where it is to listen, on the loopback address.
+        path: answers with success once the server is up.
+        environment: variables beside those of this process.
+    """
     url = f"http://127.0.0.1:{port}"
     with tempfile.NamedTemporaryFile("wb", suffix=".log") as log:
-        process = subprocess.Popen(list(command), stdout=log, stderr=log, env=dict(os.environ))  # noqa: S603 - ours
+        process = subprocess.Popen(list(command), stdout=log, stderr=log, env=os.environ | (environment or {}))  # noqa: S603 - ours
         family: list[psutil.Process] = []
         try:
             _wait(process, url, path, Path(log.name))

@@ -7,7 +7,6 @@ A conversation is a generator. It yields what is to be done next, a `Send` or a 
 import base64
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from causalneg.client.errors import (
 )
 from causalneg.errors import UserError
 from causalneg.filters import Filter
-from causalneg.retries import retry_after
+from causalneg.retries import backoff, retry_after
 from causalneg.serving.schema import (
     ActivateRequest,
     Asked,
@@ -66,7 +65,6 @@ _LEAST_SECONDS = 0.05  # for a request
 _PASSING = (429, 503)  # nothing was done, and it may be later
 _BROKEN = (500, 502)  # a proxy lost the replica, Ray's says 500: it may have been done
 _MOST_SAID = 500  # characters of the server's words in a message
-_jitter = random.SystemRandom()  # leaves the seeded generators alone
 
 
 class SearchOptions(TypedDict, total=False):
@@ -267,7 +265,7 @@ class Conversations:
             if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
                 return self._read(outcome, path, kind)
             failures += 1
-            wait = max(_backoff(failures), _wanted_wait(outcome))
+            wait = max(backoff(failures, _FIRST_BACKOFF, _LONGEST_BACKOFF), _wanted_wait(outcome))
             passes = _passes(outcome, repeatable)
             if not passes or failures > retries or time.monotonic() + wait >= ends:
                 raise self._problem(outcome, path, failures)
@@ -335,11 +333,6 @@ def _halving(items: list[_Item], ask: Callable[[list[_Item]], Conversation[_T]])
     middle = len(items) // 2
     first = yield from _halving(items[:middle], ask)
     return first + (yield from _halving(items[middle:], ask))
-
-
-def _backoff(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row: doubling, with jitter."""
-    return min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures - 1, 10)) * _jitter.uniform(0.5, 1.0)
 
 
 def _wanted_wait(outcome: Outcome) -> float:

@@ -6,7 +6,6 @@ import hmac
 import logging
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
-from causalneg.files import sync
+from causalneg.files import write_whole
 from causalneg.serving.errors import ApiError
 from causalneg.workspace import Workspace
 
@@ -182,17 +181,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 def _write(path: Path, keys: list[Key]) -> None:
     """Write a key file so that it is there as a whole or not at all, for its owner only."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(KeyFile(keys=keys).model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, f"{KeyFile(keys=keys).model_dump_json(indent=1)}\n".encode(), mode=0o600)
 
 
 def add(path: Path, name: str, role: Role) -> str:

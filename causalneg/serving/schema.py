@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from causalneg.filters import Filter
 
 EmbeddingKind = Literal["query", "passage"]
+Cut = Literal["right", "left"]  # the side at which a text that is too long loses tokens
 
 
 class Asked(BaseModel):

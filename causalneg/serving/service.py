@@ -18,13 +18,14 @@ from causalneg.indexing.manifest import IndexManifest
 from causalneg.indexing.view import Hit, View
 from causalneg.records import Passage, metadata_text
 from causalneg.serving.api.service import Embedded
-from causalneg.serving.encoders import Cut, Tokens
+from causalneg.serving.encoders import Tokens
 from causalneg.serving.errors import ApiError
 from causalneg.serving.holder import Holder, Served
 from causalneg.serving.queue import Closed, DeadlinePassed, Overloaded, WorkQueue
 from causalneg.serving.rerank import Reranker
 from causalneg.serving.schema import (
     ChangeResponse,
+    Cut,
     IndexList,
     IndexVersion,
     Info,
@@ -288,8 +289,8 @@ class LocalService:
         prompts = served.encoder.backend.prompts
         if name in prompts:
             return prompts[name]
-        if name in ("query", "passage", "document"):
-            return served.encoder.prompt("query" if name == "query" else "passage")
+        if name == "passage":
+            return served.encoder.prompt(name)
         known = ", ".join(sorted(prompts)) or "query and passage"
         raise ApiError(
             HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", f"There is no prompt {name[:50]!r}; there are {known}."

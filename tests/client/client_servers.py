@@ -9,11 +9,11 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import uvicorn
+from serving_samples import InMemory
 
 from causalneg.config import ServeSettings
 from causalneg.filters import Condition, FieldCondition, Filter, HasId
@@ -21,22 +21,15 @@ from causalneg.records import full_text
 from causalneg.serving.api.app import create_app
 from causalneg.serving.api.call import too_large
 from causalneg.serving.api.service import Embedded
-from causalneg.serving.errors import ApiError
 from causalneg.serving.keys import Keys
 from causalneg.serving.metrics import Metrics
 from causalneg.serving.schema import (
-    ChangeResponse,
-    IndexList,
-    IndexVersion,
     Info,
-    MergeResponse,
     PassageBody,
-    PassageResponse,
     Payload,
     SearchHit,
     SearchRequest,
     SearchResponse,
-    SwapResponse,
     Timings,
 )
 
@@ -95,18 +88,11 @@ def encoded(text: str) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-9)
 
 
-class MemoryService:
+class MemoryService(InMemory):
     """Answers from passages in memory; `calls` has what was asked of it."""
 
     def __init__(self, passages: Sequence[PassageBody]) -> None:
-        self.passages = {passage.id: passage for passage in passages}
-        self.calls: list[tuple[str, Any]] = []
-        self.change, self.waiting = 0, 0
-        self.active, self.previous = "2", "1"
-        self.not_ready: str | None = None
-
-    def ready(self) -> str | None:
-        return self.not_ready
+        super().__init__(passages, "2", "1")
 
     def info(self) -> Info:
         return Info(
@@ -173,55 +159,6 @@ class MemoryService:
             raise too_large("An input has too many tokens.")
         vectors = np.stack([encoded(text) for text in texts])[:, :dimensions]
         return Embedded(vectors, [1] * len(texts), [False] * len(texts), Timings())
-
-    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
-        self.calls.append(("upsert", [passage.id for passage in passages]))
-        self.passages |= {passage.id: passage for passage in passages}
-        return self._changed(len(passages))
-
-    async def delete(self, ids: list[str]) -> ChangeResponse:
-        self.calls.append(("delete", ids))
-        self.passages = {name: passage for name, passage in self.passages.items() if name not in ids}
-        return self._changed(len(ids))
-
-    def _changed(self, count: int) -> ChangeResponse:
-        self.change += count
-        return ChangeResponse(changed=count, change=self.change, index_version=self.active)
-
-    async def passage(self, passage_id: str) -> PassageResponse | None:
-        found = self.passages.get(passage_id)
-        return PassageResponse(**found.model_dump()) if found else None
-
-    async def versions(self) -> IndexList:
-        there = [
-            IndexVersion(
-                version=version,
-                kind="flat",
-                rows=4,
-                dimension=DIMENSION,
-                shards=1,
-                megabytes=0.1,
-                model="words",
-                model_fingerprint="0",
-                lexical=True,
-                change=0,
-                created="2025-01-01T00:00:00Z",
-            )
-            for version in ("2", "1")
-        ]
-        return IndexList(active=self.active, previous=self.previous, change=self.change, versions=there)
-
-    async def activate(self, version: str) -> SwapResponse:
-        if version not in ("1", "2"):
-            raise ApiError(HTTPStatus.NOT_FOUND, "no_such_version", f"There is no version {version}.")
-        self.active, self.previous = version, self.active
-        return SwapResponse(active=self.active, previous=self.previous, replicas=1, seconds=0)
-
-    async def roll_back(self) -> SwapResponse:
-        return await self.activate(self.previous)
-
-    async def merge(self) -> MergeResponse:
-        return MergeResponse(state="started", change=self.change)
 
 
 @contextmanager

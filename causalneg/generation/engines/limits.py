@@ -2,17 +2,17 @@
 
 import asyncio
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from causalneg import retries
+
 _MINUTE = 60.0
 _LOOK_AGAIN = 1.0  # seconds; requests that took fewer tokens than estimated make room before the minute is over
 _FIRST_BACKOFF = 1.0  # seconds
 _LONGEST_BACKOFF = 30.0
-_jitter = random.SystemRandom()  # leaves the seeded generators alone
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[object]]
@@ -95,6 +95,5 @@ class MinuteLimits:
 
 
 def backoff(failures: int) -> float:
-    """Return how many seconds to wait after so many failures in a row: doubling, with jitter."""
-    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
-    return longest * _jitter.uniform(0.5, 1.0)
+    """Return how many seconds an endpoint is left alone after so many failures in a row."""
+    return retries.backoff(failures, _FIRST_BACKOFF, _LONGEST_BACKOFF)

@@ -10,9 +10,9 @@ from pydantic_core import to_json
 
 from causalneg.serving.api.call import check_count, invalid, json_response
 from causalneg.serving.api.context import Context
-from causalneg.serving.api.service import Cut, Embedded
+from causalneg.serving.api.service import Embedded
 from causalneg.serving.errors import ApiError
-from causalneg.serving.schema import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest
+from causalneg.serving.schema import Cut, EmbeddingsRequest, EmbeddingsResponse, EmbedRequest
 
 Inputs = list[str] | list[list[int]]
 

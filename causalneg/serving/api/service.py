@@ -1,11 +1,12 @@
 """What the HTTP interface stands on."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from causalneg.serving.schema import (
     ChangeResponse,
+    Cut,
     IndexList,
     Info,
     MergeResponse,
@@ -16,8 +17,6 @@ from causalneg.serving.schema import (
     SwapResponse,
     Timings,
 )
-
-Cut = Literal["right", "left"]
 
 
 class Embedded(NamedTuple):

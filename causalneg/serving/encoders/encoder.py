@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-Cut = Literal["right", "left"]
+from causalneg.serving.schema import Cut
+
 DType = Literal["float32", "bfloat16"]
 
 # int64 `[rows, longest]` ids and mask to float32 `[rows, dimension]`.

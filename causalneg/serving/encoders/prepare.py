@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from causalneg.errors import UserError
-from causalneg.files import file_sha256, whole_folder
+from causalneg.files import file_sha256, locked, whole_folder
 from causalneg.models import ResolvedModel, cache_dir
 from causalneg.serving.encoders.calibrate import (
     COSINE_GATE,
@@ -166,18 +167,14 @@ def _prepare_once(
     folder: Path, model: ResolvedModel, backend: Backend, threads: int, report: "Reporter | None"
 ) -> Prepared:
     """Prepare an encoder unless another process has just done it."""
-    from filelock import FileLock
-
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"The cache folder {folder.parent} cannot be written ({error.strerror}); "
-            "set CAUSALNEG_CACHE to one that can."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.with_name(f"{folder.name}.lock")))
+        except OSError as error:
+            raise UserError(
+                f"The cache folder {folder.parent} cannot be written ({error.strerror}); "
+                "set CAUSALNEG_CACHE to one that can."
+            ) from error
         if prepared := _read(folder):
             return prepared
         if report:
@@ -186,8 +183,6 @@ def _prepare_once(
             prepared = _Preparation(model, backend, threads, fresh).run()
             (fresh / _PREPARED_FILE).write_text(prepared.model_dump_json(indent=1), encoding="utf-8")
         return prepared
-    finally:
-        lock.release()
 
 
 def _open(folder: Path, prepared: Prepared, model: ResolvedModel, threads: int) -> Encoder:

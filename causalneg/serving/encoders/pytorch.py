@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 from causalneg.errors import UserError
 from causalneg.models import ResolvedModel
 from causalneg.runtime import supports_bf16
-from causalneg.serving.encoders.encoder import Cut, DType, Forward, InputLayout, Tokens
+from causalneg.serving.encoders.encoder import DType, Forward, InputLayout, Tokens
+from causalneg.serving.schema import Cut
 
 _LONGEST = 8192  # tokens of a text for a model that names no limit
 _SAMPLES = ["rivers", "Which river is the longest of all?"]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from causalneg.serving.encoders.encoder import Cut, InputLayout, Tokens
+from causalneg.serving.encoders.encoder import InputLayout, Tokens
+from causalneg.serving.schema import Cut
 
 TOKENIZER_FILE = "tokenizer.json"
 
