@@ -5,8 +5,10 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -56,8 +58,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def publish(name: str, rows: list[Row], report: Reporter, folder: Path = RESULTS) -> Path:
-    """Print the table and write it as JSON; return the file."""
+def earlier_rows(name: str, folder: Path = RESULTS) -> list[Row]:
+    """Return the rows of a result file that is there, for a run that measures some of them anew."""
+    path = folder / f"{name}.json"
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]] if path.exists() else []
+
+
+def publish(
+    name: str, rows: list[Row], report: Reporter, folder: Path = RESULTS, details: Mapping[str, Any] | None = None
+) -> Path:
+    """Print the table and write it as JSON, with details where the rows do not say all; return the file."""
     header = ["metric", "unit", "ours", "peer", "ratio", "goal", "peer is"]
     table = [
         [r.metric, r.unit, f"{r.ours:.4f}", f"{r.peer:.4f}", f"{r.ratio:.3f}", str(r.goal or ""), r.peer_name]
@@ -66,6 +76,12 @@ def publish(name: str, rows: list[Row], report: Reporter, folder: Path = RESULTS
     report.table(f"{name} on {machine()}", header, table)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    content = {"benchmark": name, "machine": machine(), "versions": _versions(), "rows": [asdict(r) for r in rows]}
+    content: dict[str, Any] = {
+        "benchmark": name,
+        "machine": machine(),
+        "versions": _versions(),
+        "rows": [asdict(r) for r in rows],
+    }
+    content |= {"details": details} if details else {}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
