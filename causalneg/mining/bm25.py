@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from causalneg.bm25 import Words, build
-from causalneg.mining.hits import Hits, no_hits
+from causalneg.hits import Hits, no_hits
 from causalneg.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from causalneg.mining.hits import Hits
+from causalneg.hits import Hits
 from causalneg.records import Candidate, Relation, arrow_schema
 
 _RELATIONS = list(Relation)

@@ -1,27 +1,12 @@
-"""Exact dense search with FAISS, and the cosines of given pairs."""
+"""The cosines of given pairs."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from causalneg.features import CorpusFeatures
-from causalneg.mining.hits import Hits
 
 _PAIR_ROWS = 16_384  # pairs whose vectors are held at a time
-
-
-def search(vectors: np.ndarray, queries: np.ndarray, depth: int) -> Hits:
-    """Return the passages with the largest inner products.
-
-    Args:
-        vectors: of the passages, float32 `[passages, dimension]`.
-        queries: float32 `[queries, dimension]`.
-        depth: passages per query.
-    """
-    import faiss
-
-    scores, rows = faiss.knn(queries, vectors, min(depth, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-    return Hits(rows.astype(np.int64), scores)
 
 
 def _chunks(order: np.ndarray) -> Iterator[np.ndarray]:

@@ -16,10 +16,11 @@ from causalneg.config import Config, SearchSettings
 from causalneg.console import Meter, Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
+from causalneg.exact import ShardSearcher
 from causalneg.features import CorpusFeatures, corpus_files, read_texts
+from causalneg.hits import Hits, merge_all
 from causalneg.mining import bm25, dense
 from causalneg.mining.candidates import Judged, Pairs, join, to_table
-from causalneg.mining.hits import Hits, merge, no_hits
 from causalneg.models import ResolvedModel
 from causalneg.records import Qrel, Query, content_id
 from causalneg.runtime import spread
@@ -112,17 +113,6 @@ class _Bm25Searcher:
         return bm25.search(self._index.load(shard.number), self._queries, self._depth).shifted(shard.start)
 
 
-class _DenseSearcher:
-    """Searches shards with the encoder's vectors."""
-
-    def __init__(self, vectors: CorpusFeatures, queries: np.ndarray, depth: int) -> None:
-        self._vectors, self._queries, self._depth = vectors, queries, depth
-
-    def __call__(self, shard: Shard) -> Hits:
-        vectors = self._vectors.take(np.arange(shard.start, shard.end))
-        return dense.search(vectors, self._queries, self._depth).shifted(shard.start)
-
-
 class CandidateSearch:
     """Finds the candidates of every train query.
 
@@ -203,18 +193,19 @@ class CandidateSearch:
 
     def _search(self, texts: list[str], vectors: np.ndarray, meter: Meter) -> dict[str, Hits]:
         """Return the hits of each search."""
-        settings, found = self.settings, {}
+        settings, workers, found = self.settings, self.config.encode.workers, {}
         if "bm25" in settings.sources:
             words = self.words.tokens(texts, ids=False)
             make_bm25 = partial(
                 _Bm25Searcher, self.workspace.root_url, self.bm25_folder, self.words, words, settings.depth
             )
-            found["bm25"] = self._merged(spread(make_bm25, self.shards, self.config.encode.workers), len(texts), meter)
-        if self.vectors is not None:
-            make_dense = partial(_DenseSearcher, self.vectors, vectors, settings.depth)
-            found["dense"] = self._merged(
-                spread(make_dense, self.shards, self.config.encode.workers), len(texts), meter
+            found["bm25"] = merge_all(
+                spread(make_bm25, self.shards, workers), len(texts), settings.depth, meter.advance
             )
+        if self.vectors is not None:
+            make_dense = partial(ShardSearcher, self.vectors, vectors, settings.depth)
+            ranges = [range(shard.start, shard.end) for shard in self.shards]
+            found["dense"] = merge_all(spread(make_dense, ranges, workers), len(texts), settings.depth, meter.advance)
         return found
 
     def _add_cosines(self, pairs: Pairs, vectors: np.ndarray) -> None:
@@ -225,13 +216,6 @@ class CandidateSearch:
         cosines = pairs.scores.setdefault("dense", np.full(len(pairs.queries), np.nan))
         unknown = np.flatnonzero(np.isnan(cosines))
         cosines[unknown] = dense.pair_scores(corpus, vectors, pairs.queries[unknown], pairs.passages[unknown])
-
-    def _merged(self, shards: Iterator[Hits], queries: int, meter: Meter) -> Hits:
-        best = no_hits(queries)
-        for hits in shards:
-            best = merge(best, hits, self.settings.depth)
-            meter.advance()
-        return best
 
 
 def _parts(pairs: Pairs, query_ids: pa.Array, passage_ids: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:

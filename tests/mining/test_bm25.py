@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from causalneg.bm25 import Words, build
 from causalneg.errors import UserError
+from causalneg.hits import Hits, merge, no_hits
 from causalneg.mining.bm25 import Bm25Index, search
-from causalneg.mining.hits import Hits, merge, no_hits
 from causalneg.workspace import Workspace
 
 CORPUS = [

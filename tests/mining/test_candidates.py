@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalneg.mining import dense
+from causalneg.exact import search
+from causalneg.hits import Hits, merge, no_hits
 from causalneg.mining.candidates import Judged, join, to_table
-from causalneg.mining.hits import Hits, merge, no_hits
 from causalneg.records import Candidate, Relation, from_table
 
 
@@ -26,7 +26,7 @@ def test_dense_search_over_shards_is_exact(parts: Sequence[int], depth: int) -> 
     corpus, queries = unit(rng, 300, 24), unit(rng, 9, 24)
     best, start = no_hits(len(queries)), 0
     for shard in np.split(corpus, np.cumsum(parts)[:-1]):
-        best = merge(best, dense.search(shard, queries, depth).shifted(start), depth)
+        best = merge(best, search(shard, queries, depth).shifted(start), depth)
         start += len(shard)
     scores = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     expected = np.argsort(-scores, axis=1)[:, :depth]

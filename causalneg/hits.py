@@ -1,5 +1,6 @@
 """The best passages of each query, and how those of several shards become those of the corpus."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,3 +34,12 @@ def merge(one: Hits, other: Hits, depth: int) -> Hits:
     scores = np.concatenate([one.scores, other.scores], axis=1)
     order = np.lexsort((rows, np.where(rows < 0, np.inf, -scores)), axis=1)[:, :depth]
     return Hits(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def merge_all(parts: Iterable[Hits], queries: int, depth: int, after_each: Callable[[], None]) -> Hits:
+    """Return the best of all parts, whatever their order; two of them are held at a time."""
+    best = no_hits(queries)
+    for hits in parts:
+        best = merge(best, hits, depth)
+        after_each()
+    return best
