@@ -22,6 +22,12 @@ def load_encoder(model: ResolvedModel, threads: int | None = None) -> "SentenceT
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(threads or cores())
+    if model.start is not None:
+        from sentence_transformers.util import get_device_name
+
+        from causalneg.starting import load_start
+
+        return load_start(model.path, model.start, torch.device(get_device_name()))
     return SentenceTransformer(
         str(model.path),
         trust_remote_code=False,

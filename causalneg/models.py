@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from causalneg.errors import UserError
 from causalneg.files import file_sha256
@@ -20,6 +21,16 @@ _CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
+class Start:
+    """What training puts into an encoder before its first step, as `config.EncoderSettings` says it."""
+
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    attention: Literal["auto", "causal", "bidirectional"] = "auto"
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model on this machine.
 
@@ -27,11 +38,13 @@ class ResolvedModel:
         name: the name as the user wrote it.
         path: folder in Hugging Face or sentence-transformers layout.
         fingerprint: hash of the folder's files, the same for the same weights everywhere.
+        start: what is put into it when it is loaded as an encoder; as the folder has it when unset.
     """
 
     name: str
     path: Path
     fingerprint: str
+    start: Start | None = None
 
     @property
     def weights_gib(self) -> float:

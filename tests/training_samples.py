@@ -1,10 +1,20 @@
-"""A tiny encoder, and a workspace of random words for it."""
+"""A tiny encoder, a tiny decoder, and a workspace of random words for them."""
 
 from pathlib import Path
 
 import torch
 from row_samples import mined, negative
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from causalneg.config import TrainSettings
 from causalneg.records import Mined, Negative, Passage, Qrel, Query
@@ -47,6 +57,43 @@ def tiny_encoder(folder: Path, dropout: float = 0.0, spread: float = 0.02) -> Pa
     model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+def decoder_tokenizer(side: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of the words that pads on a side."""
+    words = {word: number for number, word in enumerate(["<unk>", "<eos>", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))  # noqa: S106 - no password
+    tokenizer.pre_tokenizer = Whitespace()
+    # It has a chat template and no padding token, as many decoders.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",  # noqa: S106
+        eos_token="<eos>",  # noqa: S106
+        padding_side=side,
+        chat_template="{% for m in messages %}w0 w1 {{ m.content }} w2{% endfor %}",
+    )
+
+
+DECODER = {
+    "vocab_size": 42,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 32,
+    "initializer_range": 0.5,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
+
+
+def tiny_llama(folder: Path) -> Path:
+    """Write a llama of two small layers as a plain Hugging Face folder, in bf16 with tied weights."""
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**DECODER, tie_word_embeddings=True)).bfloat16().save_pretrained(folder)
+    decoder_tokenizer("right").save_pretrained(folder)
+    return folder
 
 
 def tiny_settings(**fields: object) -> TrainSettings:

@@ -8,7 +8,7 @@ from torch import nn
 
 from causalneg.config import EncoderSettings
 from causalneg.errors import UserError
-from causalneg.training.encoder.load import first_module, transformer_of
+from causalneg.starting import first_module, transformer_of
 
 if TYPE_CHECKING:
     from peft import PeftModel

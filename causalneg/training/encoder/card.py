@@ -75,8 +75,8 @@ def model_facts(model: "SentenceTransformer") -> ModelFacts:
     """Read the facts off a model that is to be saved, such as `Encoder.model`."""
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    from causalneg.training.encoder.attention import measured
-    from causalneg.training.encoder.load import transformer_of
+    from causalneg.attention import measured
+    from causalneg.starting import transformer_of
 
     modes = [module.pooling_mode for module in model if isinstance(module, Pooling)]
     return ModelFacts(

@@ -16,8 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from causalneg.config import EncoderSettings
 from causalneg.errors import UserError
+from causalneg.starting import transformer_of
 from causalneg.training.encoder.inputs import TASKS, Inputs, Kind
-from causalneg.training.encoder.load import load, transformer_of
+from causalneg.training.encoder.load import load
 
 if TYPE_CHECKING:
     from peft import PeftModel

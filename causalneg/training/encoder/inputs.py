@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalneg.config import EncoderSettings
 from causalneg.errors import UserError
-from causalneg.training.encoder.load import first_module
+from causalneg.starting import first_module
 
 Kind = Literal["query", "passage"]
 

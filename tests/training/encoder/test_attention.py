@@ -17,8 +17,8 @@ from transformers import (
     Qwen3Config,
 )
 
+from causalneg.attention import measured, set_attention
 from causalneg.errors import UserError
-from causalneg.training.encoder.attention import measured, set_attention
 
 SIZE: dict[str, Any] = {
     "vocab_size": 50,
