@@ -29,14 +29,16 @@ COMMANDS = {
     "serve": ("causalneg.serving.run", "serve the retriever over HTTP until interrupted"),
     "keys": ("causalneg.serving.keys", "make an API key for the server, or remove it"),
     "evaluate": ("causalneg.evaluation.run", "compare the trained encoder with the one it started from"),
+    "mteb": ("causalneg.evaluation.mteb.run", "evaluate an encoder on retrieval tasks of MTEB, or on your own as one"),
+    "compare": ("causalneg.evaluation.compare", "compare runs query by query: causalneg compare RUN_A RUN_B …"),
     "inspect": ("causalneg.inspection.run", "show what is in a workspace: causalneg inspect WORKSPACE"),
     "run": ("causalneg.pipeline", "all stages up to evaluate, one after the other"),
     "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
-_PRINTING = ("inspect", "keys")  # their result is what they print; they write no log into the workspace
+_PRINTING = ("compare", "inspect", "keys")  # their result is what they print; they write no log into the workspace
 # Flags without a value.
-_SWITCHES = ("inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
+_SWITCHES = ("compare.json", "inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
 
 
 class StageModule(Protocol):
@@ -72,6 +74,8 @@ def _parser(command: str) -> _Parser:
     parser.add_argument("--config", type=Path, help="YAML file with the settings")
     if command == "inspect":
         parser.add_argument("folder", nargs="?", metavar="WORKSPACE", help="the same as --workspace")
+    if command == "compare":
+        parser.add_argument("runs", nargs="*", metavar="RUN", help="files, or runs of the workspace, as --runs")
     fields = settings_names(Config)
     for flag, name in _flag_names(command).items():
         field = fields[name]
@@ -104,11 +108,13 @@ def _usage() -> str:
 
 
 def _load(command: str, argv: Sequence[str]) -> Config:
-    given = vars(_parser(command).parse_args(argv))
-    path, folder = given.pop("config"), given.pop("folder", None)
+    given = vars(_parser(command).parse_intermixed_args(argv))
+    path, folder, runs = given.pop("config"), given.pop("folder", None), given.pop("runs", None)
     if folder is not None:
         given["workspace"] = folder
     flags = {name: _value(name, text) for name, text in given.items() if text is not None}
+    if runs:
+        flags["compare.runs"] = runs
     if command == "demo":
         flags = {"workspace": "demo-workspace"} | flags
     return load_config(path, flags)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from causalneg.errors import UserError
 from causalneg.records import ViolationType
+
+_MEASURES = ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
 
 IndexKind = Literal["auto", "flat", "sq8", "hnsw", "ivf_sq8", "ivf_pq", "ivf_rabitq"]
 
@@ -26,7 +28,8 @@ class ImportSettings(Settings):
     source: str = Field(
         "embedded:sample",
         description="BEIR folder or zip; pairs in .jsonl, .json, .csv, .tsv or .parquet, also .gz and .zst; folder of "
-        "save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; embedded:sample",
+        "save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; TriviaQA's "
+        "folder, or a file of its questions; embedded:sample",
     )
     fields: dict[str, str | int | list[str | int]] = Field(
         {},
@@ -523,8 +526,66 @@ class EvaluateSettings(Settings):
     """What is measured, on which split."""
 
     split: str = "test"
-    measures: list[str] = Field(["nDCG@10", "RR@10", "R@10", "R@100"], description="names as in ir_measures")
+    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
     depth: int = Field(100, ge=1, description="hits per query in the run files")
+    resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
+    shard_passages: int = Field(200_000, ge=1, description="passages searched at a time; bounds the memory")
+    contrast: list[str] = Field(
+        [], description="files of query, positive and counterfactual, as .jsonl, also .gz, .zst, or the one in a .zip"
+    )
+    contrast_group: list[str] = Field(
+        ["violation", "meta.violation", "meta.cf_label"],
+        description="fields of these files, the first that is there, by which they are reported apart; dots lead into "
+        "objects",
+    )
+    contrast_cluster: list[str] = Field(
+        ["cluster", "page", "meta.page"],
+        description="likewise, fields that tell which pairs are drawn together for the intervals; else it is the query",
+    )
+    planted: bool = Field(
+        True, description="add the accepted negatives of queries not trained on to the corpus, and see how they rank"
+    )
+
+
+class MtebSettings(Settings):
+    """What is evaluated through MTEB."""
+
+    tasks: list[str] = Field(
+        ["NanoBEIR"],
+        description="MTEB's retrieval tasks and benchmarks, as `[HotpotQA, MSMARCO, NQ]`; `workspace` is your own data",
+    )
+    local: dict[str, str] = Field(
+        {}, description="tasks made of imported data, by the workspace of each, as `{TriviaQA: trivia}`"
+    )
+    model: str | None = Field(
+        None, description="trained, base, or any encoder by name; unset, the trained one where there is one, else base"
+    )
+    split: str | None = Field(
+        None, description="split of the tasks made of imported data; unset, test, or dev where there is no test"
+    )
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_name(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+
+class CompareSettings(Settings):
+    """Which runs are compared, on which judgements."""
+
+    runs: list[str] = Field(
+        [],
+        description="run files in TREC format, or names of runs in the workspace (base, trained); the first is the "
+        "one that the others are compared with",
+    )
+    qrels: str | None = Field(
+        None, description="file of judgements, TREC's four columns or BEIR's three; the workspace's when unset"
+    )
+    split: str = Field("test", description="split of the workspace's judgements")
+    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
+    resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
+    json_: bool = Field(False, alias="json", description="print everything as JSON on standard output")
+    output: str | None = Field(None, description="HTML file to write, too")
 
 
 class Config(Settings):
@@ -532,7 +593,8 @@ class Config(Settings):
 
     workspace: str = Field("workspace", description="folder or URL that holds everything of a run")
     seed: int = 0
-    encoder: str = Field("embedded:minilm-l6", description="encoder to mine, check and start training with")
+    encoder: str = Field("embedded:minilm-l6", description="encoder that training starts from")
+    miner: str | None = Field(None, description="encoder to mine and check with; the same as encoder when unset")
     llm: str = Field("embedded:smollm2-135m", description="LLM that generates")
     encode: EncodeSettings = EncodeSettings()
     import_: ImportSettings = Field(ImportSettings(), alias="import")
@@ -545,6 +607,14 @@ class Config(Settings):
     serve: ServeSettings = ServeSettings()
     keys: KeysSettings = KeysSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    compare: CompareSettings = CompareSettings()
+
+    @property
+    def mining_encoder(self) -> str:
+        """The encoder that mines and checks."""
+        return self.miner or self.encoder
+
+    mteb: MtebSettings = MtebSettings()
 
 
 def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:

@@ -31,11 +31,15 @@ class Scores:
     per_query: dict[str, dict[str, float]]
 
 
-def parse_measures(names: Iterable[str]) -> dict[str, int | None]:
+def parse_measures(names: Iterable[str], setting: str = "evaluate.measures") -> dict[str, int | None]:
     """Check measure names and return them with their cutoffs, each once.
 
     Names are checked here and not by ir_measures alone, because the C code behind it ends the process on a
     cutoff of 0 or below.
+
+    Args:
+        names: as ir_measures writes them.
+        setting: that they come from, for messages.
 
     Raises:
         UserError: a name is unknown or malformed, or there is none.
@@ -49,12 +53,12 @@ def parse_measures(names: Iterable[str]) -> dict[str, int | None]:
         if match is None or not known:
             whole, cut = ", ".join(_CUTOFF_OPTIONAL), ", ".join(f"{n}@10" for n in _WITH_CUTOFF)
             raise UserError(
-                f"evaluate.measures: {name!r} is not known; there are {whole}, each also with a cutoff as in "
+                f"{setting}: {name!r} is not known; there are {whole}, each also with a cutoff as in "
                 f"nDCG@10, and {cut} with any cutoff from 1 to 999999."
             )
         measures[name] = int(match[3]) if match[3] else None
     if not measures:
-        raise UserError("evaluate.measures names no measure; give at least one, such as nDCG@10.")
+        raise UserError(f"{setting} names no measure; give at least one, such as nDCG@10.")
     return measures
 
 

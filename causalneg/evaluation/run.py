@@ -2,23 +2,45 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from markupsafe import Markup
 
-from causalneg.config import Config
+from causalneg.config import Config, EncoderSettings
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
-from causalneg.evaluation.metrics import Run, Scores, compute, parse_measures, ranked
-from causalneg.evaluation.report import Change, TopHit, page, table_rows, trec_lines
+from causalneg.evaluation.changes import find_changes
+from causalneg.evaluation.contrast import ContrastPair
+from causalneg.evaluation.differences import BEFORE_AFTER, Difference, before_after, differences
+from causalneg.evaluation.judged import Judged, read_judged
+from causalneg.evaluation.metrics import Run, Scores, compute, parse_measures
+from causalneg.evaluation.probes import (
+    contrast_digests,
+    contrast_section,
+    planted_section,
+    print_probes,
+    probe_contrast,
+    probe_details,
+    probe_planted,
+    read_contrast,
+)
+from causalneg.evaluation.report import changes, curve, page, paragraph, table
 from causalneg.evaluation.search import exact_search
+from causalneg.evaluation.trec import run_lines
 from causalneg.models import ResolvedModel, resolve
-from causalneg.records import Qrel, Query
+from causalneg.runtime import cluster_session
+from causalneg.starting import starting
 from causalneg.vectors import embed_corpus
-from causalneg.workspace import Counts, Manifest, Workspace
+from causalneg.workspace import Counts, Manifest, Stage, Workspace
 
-_SHOWN = 5  # queries on the page that improved, and as many that got worse
+PAGE = "report/index.html"
+_NOTE = (
+    "Differences with their 95 % bootstrap interval; p of the paired randomisation test, two-sided, after Holm over "
+    "the measures; wins, ties and losses are queries."
+)
 
 
 def _check_measures(config: Config) -> None:
@@ -30,39 +52,20 @@ def _check_measures(config: Config) -> None:
             )
 
 
-def _qrels(workspace: Workspace, split: str) -> dict[str, dict[str, int]]:
-    """Return a split's judgements.
+def started_from(workspace: Workspace) -> ResolvedModel:
+    """Return the encoder that training started from, as its manifest says, with what training put into it.
 
     Raises:
-        UserError: there is no such split.
+        UserError: there was no training, or the encoder is gone or another one by now.
     """
-    qrels: dict[str, dict[str, int]] = {}
-    splits = set()
-    for qrel in workspace.read_rows("qrels", Qrel):
-        splits.add(qrel.split)
-        if qrel.split == split:
-            qrels.setdefault(qrel.query_id, {})[qrel.passage_id] = qrel.score
-    if not qrels:
-        there = ", ".join(sorted(splits)) or "none"
-        raise UserError(f"evaluate.split: the data has no judgements for the split {split!r}; there are: {there}.")
-    return qrels
+    made = workspace.require("train").config
+    model = resolve(made["encoder"]["name"])
+    if model.fingerprint != made["encoder"]["fingerprint"]:
+        raise UserError(f"The encoder {model.name} is not the one any more that training started from; train again.")
+    return starting(model, EncoderSettings.model_validate(made["train"]["encoder"]))
 
 
-def _answerable(
-    workspace: Workspace, qrels: Mapping[str, Mapping[str, int]], passage_ids: pa.ChunkedArray
-) -> dict[str, str]:
-    """Return id and text of the judged queries that have a positive in the corpus."""
-    positives = {p for judged in qrels.values() for p, score in judged.items() if score > 0}
-    wanted = pa.array(sorted(positives), pa.string())
-    there = set(passage_ids.filter(pc.is_in(passage_ids, value_set=wanted)).to_pylist())
-    return {
-        query.id: query.text
-        for query in workspace.read_rows("queries", Query)
-        if any(score > 0 and p in there for p, score in qrels.get(query.id, {}).items())
-    }
-
-
-def _retrieve(
+def retrieve(
     config: Config,
     workspace: Workspace,
     report: Reporter,
@@ -70,97 +73,138 @@ def _retrieve(
     queries: Mapping[str, str],
     passage_ids: pa.ChunkedArray,
 ) -> dict[str, dict[str, float]]:
+    """Return the hits of each query under an encoder.
+
+    Args:
+        config: all settings.
+        workspace: holds the corpus and its vectors.
+        report: shows the progress.
+        model: the encoder.
+        queries: texts by id.
+        passage_ids: of the corpus.
+    """
     corpus = embed_corpus(workspace, model, config.encode, report)
     vectors = encode(load_encoder(model), list(queries.values()), "query", config.encode.batch_size)
-    hits = exact_search(vectors, corpus, passage_ids, config.evaluate.depth)
+    settings, workers = config.evaluate, config.encode.workers
+    hits = exact_search(vectors, corpus, passage_ids, settings.depth, report, settings.shard_passages, workers)
     return dict(zip(queries, hits, strict=True))
 
 
-def _changes(
+def _write_runs(workspace: Workspace, runs: Mapping[str, Run], scores: Mapping[str, Scores]) -> None:
+    """Write the runs, and every measure of every query."""
+    for name, run in runs.items():
+        workspace.write_bytes(f"runs/{name}.trec", run_lines(run, name).encode())
+    parts = [(run, measure, values) for run, found in scores.items() for measure, values in found.per_query.items()]
+    sizes = [len(values) for _, _, values in parts]
+    columns = {
+        "run": np.repeat([run for run, _, _ in parts], sizes),
+        "query_id": [query for _, _, values in parts for query in values],
+        "measure": np.repeat([measure for _, measure, _ in parts], sizes),
+        "value": np.array([value for _, _, values in parts for value in values.values()], np.float64),
+    }
+    workspace.write_table("runs/queries.parquet", pa.table(columns))
+
+
+def _sections(
     workspace: Workspace,
-    measure: str,
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, int]],
+    judged: Judged,
     runs: Mapping[str, Run],
     scores: Mapping[str, Scores],
-) -> tuple[list[Change], list[Change]]:
-    """Return the queries that improved most and those that got worse most, with their first hits."""
-    base, trained = (scores[name].per_query[measure] for name in ("base", "trained"))
-    by_gain = sorted(queries, key=lambda query: (base[query] - trained[query], query))
-    improved = [q for q in by_gain if trained[q] > base[q]][:_SHOWN]
-    worse = [q for q in reversed(by_gain) if trained[q] < base[q]][:_SHOWN]
-    first = {name: {q: ranked(runs[name][q])[0] for q in (*improved, *worse)} for name in runs}
-    passages = workspace.passages({p for hits in first.values() for p in hits.values()})
+    found: list[Difference],
+) -> list[Markup]:
+    """Return what the page says of retrieval."""
+    measure = next(iter(scores["base"].mean))
+    values = {name: result.per_query[measure] for name, result in scores.items()}
+    improved, worse = find_changes(workspace, judged, runs, values)
+    return [
+        table(BEFORE_AFTER, before_after(scores["base"].mean, scores["trained"].mean, found), _NOTE),
+        curve(
+            f"{measure} after minus before, query by query",
+            [values["trained"][q] - v for q, v in values["base"].items()],
+        ),
+        changes(f"Most improved by {measure}", improved, "No query improved."),
+        changes(f"Most worsened by {measure}", worse, "No query got worse."),
+    ]
 
-    def top(name: str, query: str) -> TopHit:
-        passage = first[name][query]
-        return TopHit(passages[passage].full_text, qrels[query].get(passage, 0) > 0)
 
-    def change(query: str) -> Change:
-        return Change(queries[query], base[query], trained[query], top("base", query), top("trained", query))
-
-    return [change(q) for q in improved], [change(q) for q in worse]
+def _inputs(config: Config, workspace: Workspace) -> list[Stage]:
+    """Return the stages whose results are read; negatives are planted where there are any."""
+    negatives = config.evaluate.planted and workspace.manifest("generate") is not None
+    return ["import", "generate", "train"] if negatives else ["import", "train"]
 
 
 def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
-    """Measure both encoders on the split; nothing is done when they were measured already."""
+    """Measure both encoders on the split; nothing is done when they were measured already.
+
+    Raises:
+        UserError: a setting is wrong, an earlier stage is missing, or the split has nothing to measure.
+    """
     _check_measures(config)
     workspace.require("import")
-    qrels = _qrels(workspace, config.evaluate.split)
-    base = resolve(config.encoder)
-    stage = workspace.begin("evaluate", {"evaluate": config.evaluate, "encoder": base.fingerprint}, ["import", "train"])
+    passage_ids = workspace.column("corpus", "id")
+    judged = read_judged(workspace, config.evaluate.split, passage_ids, "evaluate.split")
+    base = started_from(workspace)
+    if base.name != config.encoder:
+        report.line(f"evaluate: before is {base.name}, which training started from, and not {config.encoder}")
+    determines = {
+        "evaluate": config.evaluate.model_dump(mode="json", exclude={"shard_passages"}),
+        "encoder": base.fingerprint,
+        "precision": config.encode.precision,
+        "seed": config.seed,
+        "contrast": contrast_digests(config.evaluate),
+    }
+    sets: dict[str, list[ContrastPair]] = {}
+    stage = workspace.begin(
+        "evaluate", determines, _inputs(config, workspace), check=lambda: sets.update(read_contrast(config.evaluate))
+    )
     if stage.done:
         report.line("evaluate: already done")
         _print(report, config, stage.done)
         return stage.done
     models = {"base": base, "trained": resolve(str(workspace.local_folder("model")))}
-    passage_ids = workspace.column("corpus", "id")
-    queries = _answerable(workspace, qrels, passage_ids)
-    if not queries:
-        raise UserError(
-            f"evaluate.split: no query of the split {config.evaluate.split!r} has a positive in the corpus."
-        )
-    judged = {query: qrels[query] for query in queries}
-    runs = {name: _retrieve(config, workspace, report, model, queries, passage_ids) for name, model in models.items()}
-    scores = {name: compute(config.evaluate.measures, judged, run) for name, run in runs.items()}
-    _write(workspace, config, queries, judged, runs, scores, len(passage_ids))
-    manifest = stage.finish(
-        Counts(rows_in=len(qrels), accepted=len(judged), rejected=len(qrels) - len(judged)),
-        details={name: result.mean for name, result in scores.items()},
+    with cluster_session():
+        runs = {
+            name: retrieve(config, workspace, report, model, judged.texts, passage_ids)
+            for name, model in models.items()
+        }
+        planted = probe_planted(workspace, config, models, passage_ids, report) if config.evaluate.planted else None
+    contrast = probe_contrast(sets, workspace, config, models, report)
+    scores = {name: compute(config.evaluate.measures, judged.qrels, run) for name, run in runs.items()}
+    found = differences(scores, config.seed, config.evaluate.resamples)
+    results: dict[str, Any] = {
+        "split": config.evaluate.split,
+        "queries": len(judged.texts),
+        "passages": len(passage_ids),
+        **{name: result.mean for name, result in scores.items()},
+        "differences": [difference.model_dump() for difference in found],
+        **probe_details(contrast, planted),
+    }
+    summary = (
+        f"{len(judged.texts):,} queries of the split “{config.evaluate.split}”, {len(passage_ids):,} passages. "
+        f"Before: {base.name}. After: the same encoder, trained."
     )
+    sections = [
+        paragraph(summary),
+        *_sections(workspace, judged, runs, scores, found),
+        *contrast_section(contrast),
+        *planted_section(planted),
+    ]
+
+    _write_runs(workspace, runs, scores)
+    workspace.write_bytes("runs/metrics.json", json.dumps(results, indent=1).encode())
+    workspace.write_bytes(PAGE, page("Evaluation", sections).encode())
+    counts = Counts(rows_in=len(judged.texts) + judged.left_out, accepted=len(judged.texts), rejected=judged.left_out)
+    manifest = stage.finish(counts, details=results)
     _print(report, config, manifest)
-    if rejected := manifest.counts.rejected:
-        report.line(f"evaluate: {rejected} of {len(qrels)} queries left out: no positive in the corpus")
-    report.line(f"evaluate: {workspace.path('report/index.html')}")
+    if judged.left_out:
+        report.line(f"evaluate: {judged.left_out} of {counts.rows_in} queries left out: no positive in the corpus")
+    report.line(f"evaluate: {workspace.path(PAGE)}")
     return manifest
 
 
-def _write(
-    workspace: Workspace,
-    config: Config,
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, int]],
-    runs: Mapping[str, Run],
-    scores: Mapping[str, Scores],
-    passages: int,
-) -> None:
-    for name, run in runs.items():
-        workspace.write_bytes(f"runs/{name}.trec", trec_lines(run, name).encode())
-    metrics = {"split": config.evaluate.split, "queries": len(queries), "passages": passages} | {
-        name: result.mean for name, result in scores.items()
-    }
-    workspace.write_bytes("runs/metrics.json", json.dumps(metrics, indent=1).encode())
-    measure = next(iter(scores["base"].mean))
-    improved, worse = _changes(workspace, measure, queries, qrels, runs, scores)
-    summary = (
-        f"{len(queries)} queries of the split “{config.evaluate.split}”, {passages} passages. "
-        f"Before: {config.encoder}. After: the same encoder, trained."
-    )
-    rows = table_rows(scores["base"].mean, scores["trained"].mean)
-    workspace.write_bytes("report/index.html", page(summary, rows, measure, improved, worse).encode())
-
-
 def _print(report: Reporter, config: Config, manifest: Manifest) -> None:
+    details = manifest.details
     title = f"{manifest.counts.accepted} queries of the split {config.evaluate.split!r}"
-    rows = table_rows(manifest.details["base"], manifest.details["trained"])
-    report.table(title, ["measure", "before", "after", "difference"], rows)
+    found = [Difference.model_validate(difference) for difference in details["differences"]]
+    report.table(title, BEFORE_AFTER, before_after(details["base"], details["trained"], found))
+    print_probes(report, details)
