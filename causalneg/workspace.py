@@ -35,6 +35,9 @@ FOLDERS: dict[Stage, tuple[str, ...]] = {
     "evaluate": ("runs", "report"),
 }
 
+# Written by train: the ids of the queries that it held out, in the column `query_id`.
+HELD_OUT = "training/held_out.parquet"
+
 PART_ROWS = 10_000
 
 

@@ -12,12 +12,12 @@ from causalneg.errors import UserError
 from causalneg.examples import accepted
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Mined, Negative
-from causalneg.training.data.store import Data
+from causalneg.training.data.store import HELD_OUT_IDS, Data
 from causalneg.training.encoder.card import CardFacts, ModelFacts, render
 from causalneg.training.launcher import DATA, launch, training_log
 from causalneg.training.page import page
 from causalneg.training.trackers import open_trackers
-from causalneg.workspace import Counts, Manifest, Stage, Workspace
+from causalneg.workspace import HELD_OUT, Counts, Manifest, Stage, Workspace
 
 PAGE = "training/report.html"
 _SETTINGS = "model/causalneg.json"
@@ -83,7 +83,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         open_trackers(settings.trackers, f"causalneg-{stage.key[:8]}", folder, shown, report.line)
     ) as trackers:
         summary = launch(workspace, model, settings, config.seed, report, trackers)
-    facts = Data(workspace.local_folder(DATA)).facts
+    store = workspace.local_folder(DATA)
+    facts = Data(store).facts
+    workspace.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
     counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive")}
     details = {**summary, **counted, "trained": used - facts["held_out"]}

@@ -6,17 +6,24 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from training_samples import random_workspace, tiny_llama
 
-from causalneg.config import load_config
+from causalneg.config import EncoderSettings, TrainSettings, load_config
 from causalneg.console import Reporter
+from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
-from causalneg.evaluation.report import Change, TopHit, page, trec_lines
-from causalneg.evaluation.run import run
+from causalneg.evaluation.changes import Change, TopHit
+from causalneg.evaluation.differences import Difference
+from causalneg.evaluation.report import changes, curve, page, paragraph, table
+from causalneg.evaluation.run import run, started_from
 from causalneg.models import resolve
 from causalneg.records import Passage, Qrel, Query
 from causalneg.runtime import ray_session
+from causalneg.training.encoder.encoder import Encoder
 from causalneg.workspace import Counts, Workspace
 
 PASSAGES = [
@@ -52,9 +59,15 @@ def _workspace(root: Path) -> Workspace:
     return workspace
 
 
+def _training(encoder: str, **settings: object) -> dict[str, object]:
+    """Return what the manifest of a training says of its encoder."""
+    started = {"name": encoder, "fingerprint": resolve(encoder).fingerprint}
+    return {"encoder": started, "train": TrainSettings(encoder=EncoderSettings(**settings)).model_dump(mode="json")}
+
+
 def _train_badly(workspace: Workspace) -> None:
     """Finish a training that lost the vectors of all words: what is left of a text is its length."""
-    stage = workspace.begin("train", {}, ["import"])
+    stage = workspace.begin("train", _training("embedded:minilm-l6"), ["import"])
     folder = workspace.local_folder("model")
     shutil.copytree(resolve("embedded:minilm-l6").path, folder)
     weights = load_file(folder / "model.safetensors")
@@ -77,7 +90,21 @@ def test_base_and_trained_are_compared(tmp_path: Path, report: Reporter) -> None
     assert base == {"RR@10": 1.0, "R@2": 1.0}
     assert trained["RR@10"] < 1.0
     metrics = json.loads(workspace.read_bytes("runs/metrics.json"))
-    assert metrics == {"split": "test", "queries": 4, "passages": 4, "base": base, "trained": trained}
+    assert metrics == manifest.details
+    assert (metrics["split"], metrics["queries"], metrics["passages"]) == ("test", 4, 4)
+    by_measure = {d["measure"]: Difference.model_validate(d) for d in metrics["differences"]}
+    assert list(by_measure) == ["RR@10", "R@2"]
+    rr = by_measure["RR@10"]
+    assert rr.difference == pytest.approx(trained["RR@10"] - base["RR@10"])
+    assert (rr.wins, rr.wins + rr.ties + rr.losses) == (0, 4)
+    assert rr.low <= rr.difference <= rr.high
+    assert rr.p_randomisation <= rr.p_randomisation_holm
+
+    values = workspace.read_table("runs/queries.parquet").to_pylist()
+    assert len(values) == 2 * 2 * 4
+    of_base = [row["value"] for row in values if row["run"] == "base" and row["measure"] == "RR@10"]
+    assert of_base == [1.0] * 4
+    assert {row["query_id"] for row in values} == {"q1", "q2", "q3", "q4"}
 
     for name in ("base", "trained"):
         lines = [line.split() for line in workspace.read_bytes(f"runs/{name}.trec").decode().splitlines()]
@@ -96,12 +123,13 @@ def test_base_and_trained_are_compared(tmp_path: Path, report: Reporter) -> None
 
     said = report.console.file.getvalue()  # type: ignore[attr-defined]
     assert "1 of 5 queries left out" in said
-    assert re.search(r"RR@10 .* 1\.0000", said)
+    assert re.search(r"RR@10 .* 1\.0000 .* to .* 0/\d/\d", said)
     assert run(config, workspace, report) == manifest
     assert sorted(manifest.files) == [
         "report/index.html",
         "runs/base.trec",
         "runs/metrics.json",
+        "runs/queries.parquet",
         "runs/trained.trec",
     ]
 
@@ -122,17 +150,72 @@ def test_wrong_settings_are_named(tmp_path: Path, report: Reporter, flags: dict[
         run(load_config(flags=flags), workspace, report)
 
 
+def test_base_is_what_training_starts_from(tmp_path: Path, report: Reporter) -> None:
+    # A plain decoder in bf16: by itself it is causal, pools its last token, and has a chat template for prompt.
+    plain = str(tiny_llama(tmp_path / "llama"))
+    workspace = random_workspace(tmp_path / "ws", rows=12)
+    workspace.write_rows("qrels", "part-1", Qrel, [_test_qrel(n) for n in range(12)])
+    wanted = {"attention": "bidirectional", "query_prompt": "w1 w2 ", "passage_prompt": "w3 "}
+    stage = workspace.begin("train", _training(plain, **wanted), ["import"])
+    start = Encoder(Path(plain), EncoderSettings(**wanted), "fp32", torch.device("cpu"))
+    start.save(workspace.local_folder("model"))  # after a training that changed nothing
+    stage.finish(Counts(rows_in=1, accepted=1))
+
+    base = started_from(workspace)
+    assert load_encoder(resolve(plain))[1].pooling_mode == "lasttoken"
+    assert load_encoder(base)[1].pooling_mode == "mean"
+    assert base.fingerprint != resolve(plain).fingerprint
+    texts = ["w5 w6 w7", "w8"]
+    for kind in ("query", "passage"):
+        expected = encode(load_encoder(resolve(str(workspace.local_folder("model")))), texts, kind, precision="fp32")
+        np.testing.assert_allclose(encode(load_encoder(base), texts, kind, precision="fp32"), expected, atol=1e-6)
+
+    config = load_config(flags={"workspace": workspace.root_url, "encode.precision": "fp32"})
+    manifest = run(config, workspace, report)
+    assert manifest.details["base"] == manifest.details["trained"]
+    assert {d["p_randomisation"] for d in manifest.details["differences"]} == {1.0}
+    assert "which training started from, and not embedded:minilm-l6" in report.console.file.getvalue()  # type: ignore[attr-defined]
+    assert list(manifest.details["base"]) == ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
+
+    (Path(plain) / "config.json").write_text((Path(plain) / "config.json").read_text() + "\n")
+    with pytest.raises(UserError, match="not the one any more"):
+        run(config, workspace, report)
+
+
+def _test_qrel(number: int) -> Qrel:
+    return Qrel(query_id=f"q{number}", passage_id=f"p{number + 1}", split="test")
+
+
+def test_a_single_query_is_measured_and_not_tested(tmp_path: Path, report: Reporter) -> None:
+    workspace = _workspace(tmp_path / "ws")
+    workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q1", passage_id="rome", split="test")])
+    stage = workspace.begin("train", _training("embedded:minilm-l6"), ["import"])
+    shutil.copytree(resolve("embedded:minilm-l6").path, workspace.local_folder("model"))
+    stage.finish(Counts(rows_in=1, accepted=1))
+    manifest = run(load_config(flags={"workspace": workspace.root_url}), workspace, report)
+    assert manifest.details["differences"] == []
+    assert re.search(r"nDCG@10 .* 1\.0000 .* \+0\.0000 .* - ", report.console.file.getvalue())  # type: ignore[attr-defined]
+
+
 def test_nothing_in_a_text_becomes_markup() -> None:
     evil = '<script>alert("&")</script>'
     change = Change(evil, 0.0, 1.0, TopHit(evil, False), TopHit("x" * 1000, True))
-    text = page(evil, [[evil, "0", "1", "+1"]], evil, [change], [change])
+    sections = [
+        paragraph(evil),
+        table([evil], [[evil]], evil),
+        curve(evil, [0.5, -0.25]),
+        changes(evil, [change], evil),
+        changes(evil, [], evil),
+    ]
+    text = page(evil, sections)
     assert "<script" not in text
+    assert text.count("&lt;script") == 13
     assert "x" * 301 not in text
 
 
-def test_ids_with_white_space_stay_one_field_of_a_trec_line() -> None:
-    text = trec_lines({"q 1": {"p\n1": 0.25, "p2": 0.5}}, "base")
-    assert [line.split() for line in text.splitlines()] == [
-        ["q%201", "Q0", "p2", "1", "0.5", "base"],
-        ["q%201", "Q0", "p%0A1", "2", "0.25", "base"],
-    ]
+@pytest.mark.parametrize("values", [[0.0], [1.0, -1.0], [0.0] * 700, list(np.linspace(-1, 1, 5000))])
+def test_a_curve_stays_small_and_inside_its_frame(values: list[float]) -> None:
+    text = str(curve("differences", values))
+    heights = [float(y) for y in re.findall(r" V([\d.]+)", text)]
+    assert len(heights) <= 2 * 641
+    assert all(0 <= height <= 180 for height in heights)

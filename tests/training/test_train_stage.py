@@ -11,7 +11,7 @@ from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.training.launcher import _note_start
 from causalneg.training.run import run
-from causalneg.workspace import Workspace
+from causalneg.workspace import HELD_OUT, Workspace
 
 
 def _config(workspace: Workspace, **train: object) -> Config:
@@ -80,6 +80,8 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert one.details["precision"] == "fp32"
         assert not workspace.exists("checkpoints")
         assert one.details["dev"] == {}  # of six queries none are held out
+        assert HELD_OUT in one.files
+        assert workspace.read_table(HELD_OUT).to_pydict() == {"query_id": []}
         page = workspace.read_bytes("training/report.html").decode()
         assert "<svg" in page
         card = workspace.read_bytes("model/README.md").decode()

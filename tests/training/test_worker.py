@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_samples import prepared, random_workspace, tiny_encoder, tiny_settings
@@ -14,6 +15,7 @@ from causalneg.training.data.store import Data
 from causalneg.training.dev import Dev
 from causalneg.training.encoder.encoder import Encoder
 from causalneg.training.log import Log
+from causalneg.training.step import Step
 from causalneg.training.worker import Run, Summary, means, source_weights
 from causalneg.training.workers import Alone
 
@@ -65,6 +67,23 @@ def test_loss_falls_and_the_summary_tells(tiny: Path, data: Data, tmp_path: Path
     assert summary.dev.keys() == {"before", "best", "best_step"}
     assert 0 <= summary.waiting < 1
     assert summary.rows_per_second > 0
+
+
+def test_rows_of_queries_held_out_are_not_trained_on(
+    tiny: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    step = Step.__call__
+
+    def watched(self: Step, number: int, rows: np.ndarray, *rest: object) -> torch.Tensor:
+        seen.extend(rows.tolist())
+        return step(self, number, rows, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Step, "__call__", watched)
+    _train(tiny, data, tiny_settings(loss__candidates="in_batch", loss__share_generated=True), tmp_path)
+    assert len(data["rows.held_out"]) == 3
+    assert sorted(seen) == sorted(data["rows.train"].tolist() * 3)  # epochs
+    assert not set(data["row.query"][seen].tolist()) & set(data["row.query"][data["rows.held_out"]].tolist())
 
 
 VARIANTS = {

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 
 from causalneg.config import TrainSettings
@@ -16,7 +18,7 @@ from causalneg.examples import Join, not_there
 from causalneg.files import whole_folder
 from causalneg.margins import relative_score
 from causalneg.records import Negative, Passage, Query, Source, ViolationType, full_text
-from causalneg.training.data.store import ARRAYS, Data, Kind, is_whole, mapped, write_facts
+from causalneg.training.data.store import ARRAYS, HELD_OUT_IDS, Data, Kind, is_whole, mapped, write_facts
 from causalneg.training.objective.weights import matching
 from causalneg.workspace import Workspace
 
@@ -110,6 +112,12 @@ def _choose_dev(join: Join, workspace: Workspace, settings: TrainSettings, seed:
     some = of_split or held_out
     join.load("corpus", workspace.read_batches("corpus", Passage) if some else iter(()), Passage, ["id"])
     join.run(_DRAWN, drawn=2 * dev.max_passages)
+
+
+def _write_held_out(join: Join, folder: Path) -> None:
+    """Write the ids of the queries held out, which later stages may want to know."""
+    ids = [i for (i,) in join.database.execute("SELECT DISTINCT query_id FROM held_out ORDER BY query_id").fetchall()]
+    pq.write_table(pa.table({"query_id": pa.array(ids, pa.string())}), folder / HELD_OUT_IDS)
 
 
 def _tokens(writer: _Writer, kind: Kind, texts: list[str], tokenizer: Tokenizer, start: int) -> int:
@@ -339,6 +347,7 @@ def _write(
     try:
         with Join(workspace, settings.mined_per_query, settings.generated_per_query) as join:
             _choose_dev(join, workspace, settings, seed)
+            _write_held_out(join, folder)
             join.run(_NUMBERS, max_passages=settings.dev.max_passages)
             _write_texts(join, workspace, writer, tokenizer, progress)
             writer.flush()

@@ -40,6 +40,7 @@ ARRAYS: dict[str, type[np.generic]] = {
     "dev.relevant": np.int32,
 }
 _FACTS = "facts.json"
+HELD_OUT_IDS = "held_out.parquet"  # the ids of the queries held out
 
 
 def is_whole(folder: Path) -> bool:

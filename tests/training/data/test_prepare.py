@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from row_samples import mined, negative
@@ -14,7 +15,7 @@ from training_samples import prepared, random_workspace, tiny_encoder, tiny_sett
 from causalneg.errors import UserError
 from causalneg.margins import relative_score
 from causalneg.records import Mined, Negative, Passage, Qrel, Query
-from causalneg.training.data.store import Data, Kind, is_whole
+from causalneg.training.data.store import HELD_OUT_IDS, Data, Kind, is_whole
 from causalneg.training.encoder.encoder import Encoder
 from causalneg.workspace import Workspace
 
@@ -96,6 +97,8 @@ def test_queries_held_out_are_watched_and_not_trained_on(encoder: Encoder, tmp_p
     trained = [readable.row(r)[0] for r in data["rows.train"]]
     assert (len(held_out), len(trained)) == (3, 9)
     assert not set(held_out) & set(trained)
+    ids = pq.read_table(tmp_path / "data" / HELD_OUT_IDS).column("query_id").to_pylist()
+    assert [q.text for q in workspace.read_rows("queries", Query) if q.id in ids] == held_out
     queries = [readable.text("query", n) for n in data["dev.query"]]
     passages = [readable.text("passage", n) for n in data["dev.passage"]]
     assert sorted(queries) == sorted(held_out)
@@ -122,6 +125,18 @@ def test_a_dev_split_is_used_and_nothing_is_held_out(encoder: Encoder, tmp_path:
 def test_too_few_queries_are_not_held_out(encoder: Encoder, tmp_path: Path) -> None:
     data = prepared(random_workspace(tmp_path / "ws"), tmp_path / "data", encoder, tiny_settings(dev__min_queries=9))
     assert (data.facts["held_out"], data.facts["dev_query"]) == (0, 0)
+    assert pq.read_table(tmp_path / "data" / HELD_OUT_IDS).column("query_id").to_pylist() == []
+
+
+def test_a_query_is_held_out_with_all_its_pairs(encoder: Encoder, tmp_path: Path) -> None:
+    workspace = random_workspace(tmp_path / "ws")
+    more = [Qrel(query_id=f"q{i}", passage_id=f"p{i + 6}") for i in range(12)]
+    workspace.write_rows("qrels", "part-1", Qrel, more)
+    data = prepared(workspace, tmp_path / "data", encoder, tiny_settings(dev__share=0.25))
+    assert (len(data["rows.train"]), len(data["rows.held_out"])) == (18, 6)
+    trained, held_out = (set(data["row.query"][data[f"rows.{name}"]].tolist()) for name in ("train", "held_out"))
+    assert not trained & held_out
+    assert len(pq.read_table(tmp_path / "data" / HELD_OUT_IDS)) == len(held_out) == 3
 
 
 def test_a_negative_with_the_positives_tokens_is_left_out(encoder: Encoder, tmp_path: Path) -> None:
