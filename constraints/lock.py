@@ -34,10 +34,11 @@ def canonical(name: str) -> str:
 
 
 def main() -> None:
-    """Resolve the `cpu`, `serve` and `dev` extras and write the pins."""
+    """Resolve the `cpu`, `serve`, `mteb` and `dev` extras and write the pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["cpu"] + extras["embedded"] + extras["serve"] + extras["dev"]
+    ours = ("cpu", "embedded", "serve", "mteb", "dev")
+    wanted = project["dependencies"] + [w for extra in ours for w in extras[extra]]
     own = [w for w in wanted if not w.startswith(("causalneg", *WEIGHTS_ONLY))]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"

@@ -72,14 +72,27 @@ class _Scanner:
             self._more(size)
             size *= 2  # so that a long element is not tried again and again
 
+    def enter(self, member: str) -> None:
+        """Take what comes before the value of an object's member."""
+        self.take("{")
+        while self.element() != member:
+            self.take(":")
+            self.element()
+            if self.take(",}") == "}":
+                raise self.fail(f"there is no {member!r}")
+        self.take(":")
+        self.elements = 0
 
-def array_elements(file: BinaryIO, where: str) -> Iterator[Any]:
-    """Stream the elements of the array that a file holds.
+
+def array_elements(file: BinaryIO, where: str, member: str | None = None) -> Iterator[Any]:
+    """Stream the elements of the array that a file holds, or that is the named member of the object it holds.
 
     Raises:
         UserError: the array is broken; what follows the fault cannot be told apart, so none of it is read.
     """
     scanner = _Scanner(file, where)
+    if member is not None:
+        scanner.enter(member)
     scanner.take("[")
     if scanner.next_character() == "]":
         scanner.take("]")
@@ -87,5 +100,5 @@ def array_elements(file: BinaryIO, where: str) -> Iterator[Any]:
         yield scanner.element()
         while scanner.take(",]") == ",":
             yield scanner.element()
-    if scanner.next_character():
+    if member is None and scanner.next_character():
         raise scanner.fail("something follows the closing bracket")

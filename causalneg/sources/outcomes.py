@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
 BROKEN: dict[str, Outcome] = {
     "invalid_row": Outcome("rejected", True, "not valid JSON, or not the columns that are needed"),
     "missing_field": Outcome("rejected", True, "a field is missing"),
+    "missing_file": Outcome("rejected", True, "a file that the row names is missing"),
     "wrong_type": Outcome("rejected", True, "a field holds something that is no text"),
     "empty_text": Outcome("rejected", True, "the text is empty"),
     "wrong_score": Outcome("rejected", True, "the score is no whole number"),

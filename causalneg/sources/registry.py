@@ -12,8 +12,16 @@ from causalneg.sources.pairs import read_pairs
 from causalneg.sources.saved import is_saved, read_saved
 from causalneg.sources.tables import SUFFIXES
 from causalneg.sources.trec import read_trec
+from causalneg.sources.triviaqa import is_triviaqa, read_triviaqa
 
 SAMPLE = "embedded:sample"
+
+
+def _check_unmapped(settings: ImportSettings) -> None:
+    if settings.fields or settings.topics or settings.qrels:
+        raise UserError(
+            f"import.fields, import.topics and import.qrels are for your own files, not for {settings.source}."
+        )
 
 
 def open_dataset(settings: ImportSettings) -> Dataset:
@@ -24,8 +32,7 @@ def open_dataset(settings: ImportSettings) -> Dataset:
     """
     source, names = settings.source, settings.fields
     if source == SAMPLE or source.startswith(PREFIX):
-        if names or settings.topics or settings.qrels:
-            raise UserError(f"import.fields, import.topics and import.qrels are for your own files, not for {source}.")
+        _check_unmapped(settings)
         return read_irds(source) if source != SAMPLE else read_beir(Path(__file__).parent / "sample", {})
     path = Path(source).expanduser()
     if not path.exists():
@@ -33,6 +40,9 @@ def open_dataset(settings: ImportSettings) -> Dataset:
             f"The data {source} does not exist; give --source a BEIR folder or zip, a folder of save_to_disk, "
             f"a file of pairs ({', '.join(SUFFIXES)}) or {PREFIX}NAME."
         )
+    if is_triviaqa(path):
+        _check_unmapped(settings)
+        return read_triviaqa(path)
     is_table = plain_suffix(path) in SUFFIXES and not path.is_dir()
     if (settings.topics or settings.qrels) and is_table:
         return read_trec(path, names, settings.topics, settings.qrels)
