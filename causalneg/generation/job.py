@@ -97,7 +97,8 @@ def prepare(config: Config, workspace: Workspace) -> Job:
         max_tokens=settings.max_tokens,
     )
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
-    job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, resolve(config.encoder), cross)
+    encoder = resolve(config.mining_encoder)
+    job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, encoder, cross)
     inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
     key = content_id(determines(job, config.seed), inputs)
     return replace(job, key=key)

@@ -93,7 +93,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """
     workspace.require("import")
     settings = config.mine
-    model = resolve(config.encoder)
+    model = resolve(config.mining_encoder)
     cross = resolve(settings.search.cross_encoder) if settings.search.cross_encoder else None
     determines = {
         "mine": settings,

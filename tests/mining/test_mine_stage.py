@@ -179,6 +179,13 @@ def test_bm25_alone_encodes_only_what_it_found(workspace: Workspace, mined: Call
     assert encoded == len({c.passage_id for c in found}) < len(CORPUS)
 
 
+def test_another_encoder_mines_than_is_trained(workspace: Workspace, mined: Callable[..., Manifest]) -> None:
+    own = mined()
+    found = rows(workspace)
+    assert mined(encoder="a language model that cannot mine", miner="embedded:minilm-l6").key == own.key
+    assert rows(workspace) == found
+
+
 def test_given_negatives_and_positives_are_marked(workspace: Workspace, mined: Callable[..., Manifest]) -> None:
     mined()
     relations = {(c.query_id, c.passage_id): c.relation for c in candidates(workspace)}
