@@ -11,7 +11,6 @@ import pytest
 pytestmark = pytest.mark.timeout(900)
 
 BENCHMARKS = {
-    "arms": [pytest.mark.vllm],
     "faults": [pytest.mark.ray],
     "gates": [pytest.mark.vllm],
     "generation": [pytest.mark.vllm],
@@ -20,6 +19,7 @@ BENCHMARKS = {
     "index": [],
     "loss": [],
     "mining": [],
+    "quality": [pytest.mark.vllm],
     "serving": [pytest.mark.ray],
     "training": [pytest.mark.ray],
 }  # with the marks of what they start
