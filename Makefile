@@ -29,7 +29,7 @@ demo: setup ## all stages on the embedded sample with the embedded models, then 
 
 test: setup ## the tests: fast ones side by side, then one by one those that start Ray or vLLM
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" --numprocesses auto --dist loadfile
-	@$(BIN)/python -m pytest -m "ray or vllm"
+	@$(BIN)/python -m pytest -m "ray or vllm" --durations 20
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
