@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from benchmarks.common import Row
 from benchmarks.experiment.arms import MINED
 from benchmarks.experiment.trial import BASE, Trial
+from causalneg.evaluation.contrast import outcomes_of
 from causalneg.evaluation.significance import holm, paired
 
 PAIRS, MARGIN, PLANTED = "pair accuracy", "pair margin", "planted above the positive"
@@ -54,10 +55,10 @@ def _of_clusters(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 def _values(trial: Trial, measure: str, clusters: np.ndarray) -> np.ndarray:
     """Return a trial's values, one for each query or cluster of pairs, in a fixed order."""
     measured = trial.measured
-    if measure == MARGIN:
-        return _of_clusters(np.array(measured.contrast), clusters)
-    if measure == PAIRS:
-        return _of_clusters(np.heaviside(np.array(measured.contrast), 0.5), clusters)
+    if measure in (PAIRS, MARGIN):
+        margins = np.array(measured.contrast)
+        outcomes = outcomes_of(np.stack([margins, np.zeros_like(margins)], axis=1))
+        return _of_clusters(outcomes[:, 0 if measure == PAIRS else 1], clusters)
     if measure == PLANTED:
         return np.array([float(measured.planted[q] > 0) for q in sorted(measured.planted)])
     values = measured.retrieval[measure]
