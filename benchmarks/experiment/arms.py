@@ -17,6 +17,12 @@ MINED = "mined only"
 _GENERATED = {"source": "generated"}
 _NO_ENTROPY = {"train.loss.entropy_weight": 0.0}
 _IN_BATCH = {"train.loss.candidates": "in_batch"}
+# A candidate above 95 % of the positive's cosine is left out while it is there, generated ones, too.
+_MARGIN = {
+    "train.loss.false_negative_margin": 0.05,
+    "train.loss.false_negative_kind": "relative",
+    "train.loss.exempt_generated": False,
+}
 
 
 def _relative(negative: Negative) -> float:
@@ -84,6 +90,7 @@ IMPROVEMENTS = (
     Arm("easiest", COUNTERFACTUAL, choose=_easiest),
     Arm("hardest", COUNTERFACTUAL, choose=_hardest),
     Arm("hardness band", COUNTERFACTUAL, choose=_banded),
+    Arm("band in the loss", COUNTERFACTUAL, _MARGIN),
     Arm("in batch, mined only", None, _IN_BATCH),
     Arm("in batch, counterfactual", COUNTERFACTUAL, _IN_BATCH),
     Arm("in batch, shared", COUNTERFACTUAL, _IN_BATCH | {"train.loss.share_generated": True}),
