@@ -108,6 +108,12 @@ def _lab(arguments: argparse.Namespace, flags: dict[str, Any], folder: Path, rep
     return Lab(folder, base, arguments.config, flags, examples, held, _contrast(arguments))
 
 
+def _generation(base: Workspace) -> dict[str, float]:
+    """Return what generating the counterfactual negatives took; nothing where they come from a file."""
+    manifest = base.manifest("generate")
+    return {"seconds": manifest.seconds, **manifest.tokens} if manifest else {}
+
+
 def _trials(lab: Lab, arms: list[Arm], seeds: list[int], report: Reporter) -> dict[str, list[Trial]]:
     trials = {BASE: [base_trial(lab, report)]}
     for number, seed in enumerate(seeds):
@@ -140,6 +146,7 @@ def main() -> None:
             "train_pairs": len(lab.examples.train),
             "held_out_pairs": len(lab.examples.held_out),
             "contrast_pairs": len(lab.contrast),
+            "generation": _generation(lab.base),
             "config": lab.config(0).model_dump(mode="json", include={"encoder", "llm", "train"}),
             "arms": [summary.model_dump() for summary in summaries],
         }
