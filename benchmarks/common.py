@@ -58,10 +58,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def earlier_rows(name: str, folder: Path = RESULTS) -> list[Row]:
-    """Return the rows of a result file that is there, for a run that measures some of them anew."""
+def with_earlier(name: str, rows: list[Row], folder: Path = RESULTS) -> list[Row]:
+    """Return the rows of a result file that is there, those of measured metrics replaced by `rows`."""
     path = folder / f"{name}.json"
-    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]] if path.exists() else []
+    measured = {row.metric for row in rows}
+    there = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [Row(**row) for row in there if row["metric"] not in measured] + rows
 
 
 def publish(

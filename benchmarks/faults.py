@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.common import RESULTS, Row, earlier_rows, publish
+from benchmarks.common import RESULTS, Row, publish, with_earlier
 from benchmarks.endpoints.load import Load, closed_loop
 from benchmarks.endpoints.server import Server, causalneg_server
 from benchmarks.endpoints.two_versions import FIRST, SECOND, make_workspace, mixed
@@ -281,8 +281,7 @@ def main() -> None:
         names = arguments.only or [name for name in SCENARIOS if not (arguments.quick and name == "soak")]
         rows = run(sizes, names, Path(arguments.workspace or temporary))
     if arguments.only:
-        measured = {row.metric for row in rows}
-        rows = [row for row in earlier_rows("faults", arguments.results) if row.metric not in measured] + rows
+        rows = with_earlier("faults", rows, arguments.results)
     publish("faults", rows, Reporter(), arguments.results)
 
 

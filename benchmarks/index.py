@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from benchmarks.common import RESULTS, Row, earlier_rows, publish
+from benchmarks.common import RESULTS, Row, publish, with_earlier
 from benchmarks.endpoints.corpus import Corpus, read_corpus
 from causalneg.config import IndexSettings
 from causalneg.console import Reporter
@@ -45,7 +45,6 @@ from causalneg.records import Passage, to_table
 _NEAREST, _BATCH = 10, 64
 _QUICK_ROWS, _QUICK_KINDS = 1500, ("sq8", "hnsw", "ivf_rabitq")
 _RECALL, _OVERHEAD_MS = 0.95, 0.1
-_AUTO = "built, auto, which takes "
 _MB = 1e6
 
 
@@ -203,7 +202,8 @@ def _measured_flat(data: Corpus) -> tuple[np.ndarray, Measured, float]:
     return exact, _measure(lambda queries: index.search(queries, _NEAREST)[1], data.queries, exact), seconds
 
 
-def _rows(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+def _rows(arguments: argparse.Namespace, folder: Path) -> tuple[list[Row], Kind]:
+    """Return the rows, and the kind that `auto` took."""
     import faiss
 
     model = resolve("embedded:minilm-l6")
@@ -220,11 +220,9 @@ def _rows(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         for kind in kinds:
             measured += _rows_of(kind, data, exact, flat, Path(versions), model)
         manifest, seconds = _build(Path(versions) / "auto", data, model, IndexSettings(recall=_RECALL))
-        measured.append(
-            Row(f"{_AUTO}{manifest.kind}", "s", seconds, "flat, filled", flat_seconds, flat_seconds / seconds)
-        )
+        measured.append(Row("built, auto", "s", seconds, "flat, filled", flat_seconds, flat_seconds / seconds))
     faiss.omp_set_num_threads(os.cpu_count() or 1)
-    return measured
+    return measured, manifest.kind
 
 
 def main() -> None:
@@ -251,12 +249,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="causalneg-index-") as temporary:
         folder = Path(arguments.workspace or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        rows = _rows(arguments, folder)
+        rows, taken = _rows(arguments, folder)
     if arguments.kind:
-        measured = {(row.metric, row.peer_name) for row in rows}
-        kept = [r for r in earlier_rows(arguments.name, arguments.results) if (r.metric, r.peer_name) not in measured]
-        rows = [row for row in kept if not row.metric.startswith(_AUTO)] + rows
-    publish(arguments.name, rows, Reporter(), arguments.results)
+        rows = with_earlier(arguments.name, rows, arguments.results)
+    publish(arguments.name, rows, Reporter(), arguments.results, {"auto": taken})
 
 
 if __name__ == "__main__":

@@ -49,6 +49,21 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def link_files(source: Path, target: Path) -> None:
+    """Give a folder the files below another, linked where the file system can, so that they take no room of their own.
+
+    They must be replaced and never written into, or both folders change.
+    """
+    for file in source.rglob("*"):
+        if file.is_file():
+            there = target / file.relative_to(source)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, there)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(file, there)
+
+
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file that is on the disk, with its name, when this returns, and never there in part."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -1,6 +1,7 @@
 """Services in memory for the HTTP interface in front of them: what they share, and one that repeats what is asked."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Literal
@@ -30,7 +31,7 @@ MAX_TOKENS = 8  # characters of a text count as tokens
 VOCABULARY = 1000
 
 
-class InMemory:
+class InMemory(ABC):
     """Passages and index versions in memory; who extends it says what is served, and searches and encodes."""
 
     def __init__(self, passages: Iterable[PassageBody], active: str, previous: str) -> None:
@@ -43,8 +44,8 @@ class InMemory:
     def ready(self) -> str | None:
         return self.not_ready
 
-    def info(self) -> Info:
-        raise NotImplementedError
+    @abstractmethod
+    def info(self) -> Info: ...
 
     async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
         self.calls.append(("upsert", [passage.id for passage in passages]))

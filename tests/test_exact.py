@@ -4,22 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from vector_samples import Held
 
 from causalneg.exact import ShardSearcher, search
 from causalneg.hits import merge_all
-
-
-class Held:
-    """Vectors in memory."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def take(self, numbers: np.ndarray) -> np.ndarray:
-        return self.vectors[numbers]
 
 
 def brute(vectors: np.ndarray, queries: np.ndarray, depth: int, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,12 @@
 """The arms as data, and the workspace of one: the same pairs, as many negatives for each, and its own settings."""
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.experiment.examples import Example
 from causalneg.config import Config
+from causalneg.files import link_files
 from causalneg.records import Mined, Negative, Qrel
 from causalneg.workspace import Counts, Workspace
 
@@ -116,15 +115,6 @@ def negatives_of(arm: Arm, example: Example, config: Config) -> tuple[list[Mined
     return list(example.mined[: total - len(generated)]), generated
 
 
-def _linked(source: Workspace, target: Workspace, folder: str) -> None:
-    """Give a workspace the files of another without copying them; files are replaced and never written into."""
-    shutil.copytree(source.local_folder(folder), target.local_folder(folder), copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    os.link(source, target)
-
-
 def make_workspace(base: Workspace, folder: Path, arm: Arm, examples: Sequence[Example], config: Config) -> Workspace:
     """Make the workspace of an arm: imported, mined and generated, as if its stages had made it so.
 
@@ -137,7 +127,7 @@ def make_workspace(base: Workspace, folder: Path, arm: Arm, examples: Sequence[E
     stage = workspace.begin("import", {"import": config.import_, "arm": arm.name}, [])
     if not stage.done:
         for name in ("corpus", "queries"):
-            _linked(base, workspace, name)
+            link_files(base.local_folder(name), workspace.local_folder(name))
         qrels = [
             q.model_copy(update={"split": "train_other"})
             if q.split == "train" and (q.query_id, q.passage_id) not in chosen

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks.experiment.negatives import Negatives, Pair
 from causalneg.config import Config
-from causalneg.embedding import encode, load_encoder
+from causalneg.embedding import load_encoder
+from causalneg.evaluation.contrast import ContrastPair, score_pairs
 from causalneg.models import resolve
 from causalneg.records import Mined, Negative, Query, Relation
 from causalneg.workspace import Workspace
@@ -44,18 +43,13 @@ def _with_cosines(negatives: Sequence[Negative], config: Config, workspace: Work
     queries = {q.id: q.text for q in workspace.read_rows("queries", Query) if q.id in wanted}
     positives = workspace.passages({n.positive_id for n in negatives})
 
-    def vectors(texts: list[str], kind: str) -> np.ndarray:
-        distinct = list(dict.fromkeys(texts))
-        found = encode(encoder, distinct, "query" if kind == "query" else "passage", precision="fp32")
-        at = {text: number for number, text in enumerate(distinct)}
-        return found[[at[text] for text in texts]]
-
-    of_query = vectors([queries[n.query_id] for n in negatives], "query")
-    cosine = (of_query * vectors([n.full_text for n in negatives], "passage")).sum(axis=1)
-    of_positive = (of_query * vectors([positives[n.positive_id].full_text for n in negatives], "passage")).sum(axis=1)
+    pairs = [
+        ContrastPair(query=queries[n.query_id], positive=positives[n.positive_id].full_text, counterfactual=n.full_text)
+        for n in negatives
+    ]
     return [
-        n.model_copy(update={"scores": n.scores | {"cosine": float(c), "positive_cosine": float(p)}})
-        for n, c, p in zip(negatives, cosine, of_positive, strict=True)
+        n.model_copy(update={"scores": n.scores | {"cosine": cosine, "positive_cosine": of_positive}})
+        for n, (of_positive, cosine) in zip(negatives, score_pairs(encoder, pairs).tolist(), strict=True)
     ]
 
 

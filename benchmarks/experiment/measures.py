@@ -14,12 +14,13 @@ from causalneg.config import Config
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
 from causalneg.evaluation.contrast import ContrastPair, score_pairs
+from causalneg.evaluation.judged import read_judged
 from causalneg.evaluation.metrics import compute
-from causalneg.evaluation.search import exact_search
+from causalneg.evaluation.planted import planted_above
+from causalneg.evaluation.run import retrieve
 from causalneg.models import ResolvedModel
-from causalneg.records import Qrel, Query
+from causalneg.records import Query
 from causalneg.training.diagnostics.figures import Figures, measure
-from causalneg.vectors import embed_corpus
 from causalneg.workspace import Workspace
 
 
@@ -69,15 +70,10 @@ def held_texts(workspace: Workspace, examples: Sequence[Example], mined: int) ->
 def _retrieval(
     model: ResolvedModel, workspace: Workspace, config: Config, report: Reporter
 ) -> dict[str, dict[str, float]]:
-    qrels: dict[str, dict[str, int]] = {}
-    for qrel in workspace.read_rows("qrels", Qrel):
-        if qrel.split == config.evaluate.split:
-            qrels.setdefault(qrel.query_id, {})[qrel.passage_id] = qrel.score
-    queries = {q.id: q.text for q in workspace.read_rows("queries", Query) if q.id in qrels}
-    corpus = embed_corpus(workspace, model, config.encode, report)
-    vectors = encode(load_encoder(model), list(queries.values()), "query", config.encode.batch_size)
-    hits = exact_search(vectors, corpus, workspace.column("corpus", "id"), config.evaluate.depth, report)
-    return compute(config.evaluate.measures, qrels, dict(zip(queries, hits, strict=True))).per_query
+    passage_ids = workspace.column("corpus", "id")
+    judged = read_judged(workspace, config.evaluate.split, passage_ids, "evaluate.split")
+    run = retrieve(config, workspace, report, model, judged.texts, passage_ids)
+    return compute(config.evaluate.measures, judged.qrels, run).per_query
 
 
 def _embedded(model: ResolvedModel, texts: Sequence[Sequence[str]], batch_size: int) -> list[np.ndarray]:
@@ -100,11 +96,11 @@ def _held(model: ResolvedModel, held: Held, config: Config) -> tuple[dict[str, i
         padded[at, : len(own)] = own
         mask[at, : len(own)] = True
         generated[at, len(mined) : len(own)] = True
-    of_positive = (queries * positives).sum(axis=1)
-    above = (np.einsum("rd,rnd->rn", queries, padded) >= of_positive[:, None]) & generated
-    planted = dict(zip(held.query_ids, above.sum(axis=1).tolist(), strict=True))
+    of_positives = dict(zip(held.query_ids, (queries * positives).sum(axis=1).tolist(), strict=True))
+    cosines = np.einsum("rd,rnd->rn", queries, padded)
+    planted = {q: cosines[at, generated[at]].tolist() for at, q in enumerate(held.query_ids)}
     q, p, n, m, g = (torch.from_numpy(a) for a in (queries, positives, padded, mask, generated))
-    return planted, measure(q, p, n, m, g, config.train.loss, config.seed)
+    return planted_above(of_positives, planted).per_query, measure(q, p, n, m, g, config.train.loss, config.seed)
 
 
 def measure_encoder(

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from benchmarks.common import Row
 from benchmarks.experiment.arms import MINED
 from benchmarks.experiment.trial import BASE, Trial
-from causalneg.evaluation.contrast import outcomes_of
+from causalneg.evaluation.contrast import of_clusters, outcomes_of
 from causalneg.evaluation.significance import holm, paired
 
 PAIRS, MARGIN, PLANTED = "pair accuracy", "pair margin", "planted above the positive"
@@ -46,19 +46,13 @@ class Summary(BaseModel):
     cost: dict[str, float]
 
 
-def _of_clusters(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Return a value for each cluster of pairs, which are not independent; their mean is that of the pairs."""
-    sums = np.bincount(clusters, values)
-    return sums * len(sums) / len(values)
-
-
 def _values(trial: Trial, measure: str, clusters: np.ndarray) -> np.ndarray:
     """Return a trial's values, one for each query or cluster of pairs, in a fixed order."""
     measured = trial.measured
     if measure in (PAIRS, MARGIN):
         margins = np.array(measured.contrast)
         outcomes = outcomes_of(np.stack([margins, np.zeros_like(margins)], axis=1))
-        return _of_clusters(outcomes[:, 0 if measure == PAIRS else 1], clusters)
+        return of_clusters(outcomes[:, 0 if measure == PAIRS else 1], clusters)
     if measure == PLANTED:
         return np.array([float(measured.planted[q] > 0) for q in sorted(measured.planted)])
     values = measured.retrieval[measure]

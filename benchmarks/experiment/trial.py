@@ -20,6 +20,8 @@ from causalneg.training.run import run as train
 from causalneg.workspace import Workspace
 
 BASE = "base encoder"
+# Settings that a trial depends on beside its data.
+_DETERMINES = {"encoder", "seed", "encode", "train", "evaluate"}
 
 
 class Cost(BaseModel):
@@ -98,7 +100,7 @@ def run_trial(lab: Lab, arm: Arm, seed: int, report: Reporter) -> Trial:
         update={"train": settings.train.model_copy(update={"mined_per_query": total, "generated_per_query": most})}
     )
     taken = [[m.passage_id for m in mined] + [n.id for n in generated] for mined, generated in rows]
-    key = content_id(_data_key(lab), config.model_dump(mode="json", exclude={"workspace", "llm", "generate"}), taken)
+    key = content_id(_data_key(lab), config.model_dump(mode="json", include=_DETERMINES), taken)
     folder = lab.folder / "work" / key
 
     def make() -> Trial:

@@ -256,6 +256,16 @@ def cluster_numbers(pairs: Sequence[ContrastPair]) -> np.ndarray:
     return np.array([numbers[key] for key in keys], np.int64)
 
 
+def of_clusters(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Return a value for each cluster `[clusters]`, whose mean is that of the pairs' values `[pairs]`.
+
+    Pairs of a cluster are not independent; a test that flips or draws these flips or draws whole clusters.
+    """
+    _, number = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(number, values)
+    return sums * (len(sums) / len(values))
+
+
 def group_rows(pairs: Sequence[ContrastPair]) -> dict[str, np.ndarray]:
     """Return the rows of the pairs of each group that has a name, sorted by it."""
     names = np.array([pair.group for pair in pairs], object)
@@ -328,15 +338,12 @@ def summarise(pairs: Sequence[ContrastPair], scores: np.ndarray, seed: int, resa
 
 def _changes(base: np.ndarray, trained: np.ndarray, clusters: np.ndarray, seed: int, resamples: int) -> ContrastChanges:
     """Compare the outcomes of pairs, both `[pairs, 2]`."""
-    difference = trained - base
-    _, number = np.unique(clusters, return_inverse=True)
-    count = int(number.max()) + 1
+    difference, count = trained - base, len(np.unique(clusters))
     draws = drawn_means(difference, clusters, seed, resamples)
 
     def change(column: int, width: float) -> ContrastChange:
         low, high = _interval(draws[:, column], (-width, width), count)
-        # What a cluster adds to the mean over all pairs: the test is of that mean, and flips whole clusters.
-        ours, theirs = (np.bincount(number, side[:, column]) / len(side) for side in (trained, base))
+        ours, theirs = (of_clusters(side[:, column], clusters) for side in (trained, base))
         p = paired(ours, theirs, seed, resamples).p_randomisation if count > 1 else 1.0
         return ContrastChange(difference=float(difference[:, column].mean()), low=low, high=high, p=p)
 

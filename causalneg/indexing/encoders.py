@@ -1,11 +1,9 @@
 """The encoder that made an index version; a trained one is kept beside the index, so that old versions can answer."""
 
-import os
-import shutil
 from pathlib import Path
 
 from causalneg.errors import UserError
-from causalneg.files import whole_folder
+from causalneg.files import link_files, whole_folder
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.manifest import IndexManifest
 from causalneg.models import ResolvedModel, resolve
@@ -14,21 +12,11 @@ TRAINED = "trained"  # how an index names the encoder that was trained in its wo
 
 
 def keep_model(model: ResolvedModel, target: Path) -> None:
-    """Keep a trained model beside the index: training anew replaces it, and old versions are to answer still.
-
-    Files are linked where the file system can, and take no room of their own.
-    """
+    """Keep a trained model beside the index: training anew replaces it, and old versions are to answer still."""
     if target.exists():
         return
     with whole_folder(target) as fresh:
-        for file in model.path.rglob("*"):
-            if file.is_file():
-                there = fresh / file.relative_to(model.path)
-                there.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(file, there)
-                except OSError:  # another file system, or one without links
-                    shutil.copyfile(file, there)
+        link_files(model.path, fresh)
 
 
 def find_model(catalog: Catalog, manifest: IndexManifest) -> ResolvedModel:

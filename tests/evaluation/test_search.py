@@ -5,24 +5,12 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from vector_samples import Held
 
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.evaluation.search import exact_search
 from causalneg.runtime import ray_session
-
-
-class Held:
-    """Vectors in memory."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def take(self, numbers: np.ndarray) -> np.ndarray:
-        return self.vectors[numbers]
 
 
 def _data() -> tuple[np.ndarray, np.ndarray, list[str], pa.ChunkedArray]:
