@@ -13,13 +13,13 @@ import argparse
 import asyncio
 import json
 import random
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, Row, publish
+from benchmarks.experiment.given import given_lineage, given_negative, json_rows
 from causalneg.config import EngineSettings, GateSettings, GenerateSettings
 from causalneg.console import Reporter, own_terminal
 from causalneg.generation.author import Author
@@ -33,12 +33,10 @@ from causalneg.generation.select import GATES, Gate, rejection
 from causalneg.generation.text import sentences
 from causalneg.generation.worker import base_encoder
 from causalneg.models import resolve
-from causalneg.records import Analysis, Facet, Lineage, Negative, Passage, Query, Requirement, ViolationType
+from causalneg.records import Analysis, Facet, Negative, Passage, Query, Requirement, ViolationType
 
 _SEED = 0
-_LINEAGE = Lineage(
-    model="by hand", model_fingerprint="", prompt_version="", profile="generic", seed=0, temperature=0, max_tokens=0
-)
+_LINEAGE = given_lineage("by hand")
 _REFERENCES = 3
 _BY_LLM = ("target_likely", "others_likely", "likelihood_margin", "fluency")
 
@@ -73,11 +71,6 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _lines(folder: Path, name: str, member: str) -> list[dict[str, Any]]:
-    with zipfile.ZipFile(folder / f"{name}.zip") as archive:
-        return [json.loads(line) for line in archive.read(f"{name}/{member}").decode().splitlines()]
-
-
 def _pair(number: object, query: str, positive: Passage, others: Sequence[Passage]) -> Pair:
     return Pair(
         id=str(number),
@@ -103,30 +96,15 @@ def _analysis(pair: Pair, core_need: str, requirements: list[Requirement]) -> An
 
 
 def _negative(pair: Pair, number: int, text: str, requirement: int, kind: str = "intent_drift") -> Negative:
-    title = pair.positive.title
-    titled = bool(title) and text.startswith(title + " ")
-    return Negative(
-        id=f"{pair.id}-{number}",
-        query_id=pair.query.id,
-        positive_id=pair.positive.id,
-        analysis_id=pair.id,
-        title=title if titled else "",
-        text=text[len(title) :].strip() if titled else text,
-        requirement_id=requirement,
-        requirement="",
-        violation=ViolationType(kind),
-        mode="rewrite",
-        origin="from_scratch",
-        explanation="",
-        lineage=_LINEAGE,
-    )
+    facts = {"id": f"{pair.id}-{number}", "analysis_id": pair.id, "requirement_id": requirement, "verdict": "rejected"}
+    return given_negative(pair.query.id, pair.positive, text, _LINEAGE.model, violation=ViolationType(kind), **facts)
 
 
 def squad(folder: Path, limit: int) -> tuple[list[Known], list[str]]:
     """Return the hand-written negatives with their pairs, and the corpus's texts."""
     corpus = {row["_id"]: Passage(id=row["_id"], title=row["title"], text=row["text"])
-              for row in _lines(folder, "squad", "corpus.jsonl")}  # fmt: skip
-    rows = _lines(folder, "squad-negatives", "negatives.jsonl")
+              for row in json_rows(folder / "squad.zip", "corpus.jsonl")}  # fmt: skip
+    rows = list(json_rows(folder / "squad-negatives.zip"))
     drawn = random.Random(_SEED).sample(rows, min(limit, len(rows)))  # noqa: S311
     known = []
     for number, row in enumerate(drawn):
@@ -145,7 +123,7 @@ def squad(folder: Path, limit: int) -> tuple[list[Known], list[str]]:
 
 def naive_only(folder: Path, limit: int) -> tuple[list[Known], list[str]]:
     """Return what an 8B model wrote for MS MARCO queries; there is no analysis of them."""
-    rows = _lines(folder, "msmarco-llm-negatives", "pairs.jsonl")
+    rows = list(json_rows(folder / "msmarco-llm-negatives.zip"))
     drawn = random.Random(_SEED).sample(rows, min(limit, len(rows)))  # noqa: S311
     known = []
     for number, row in enumerate(drawn):

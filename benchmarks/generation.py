@@ -29,6 +29,7 @@ from typing import Any
 import httpx
 
 from benchmarks.common import RESULTS, Row, publish
+from benchmarks.experiment.given import given_lineage
 from benchmarks.servers import vllm_server
 from causalneg.config import load_config
 from causalneg.console import Reporter, own_terminal
@@ -251,16 +252,12 @@ def _published(pair: Pair, client: httpx.Client, url: str, max_tokens: int) -> i
 
 def _rewrite_instructions(pair: Pair) -> str:
     from causalneg.generation.capability import built_in
-    from causalneg.records import Lineage
 
     row = built_in()[0]
-    lineage = Lineage(
-        model="", model_fingerprint="", prompt_version="", profile="", seed=0, temperature=0, max_tokens=0
-    )
     requirement = next(r for r in row.requirements if r.critical)
     chat = rewrite_chat(
         pair,
-        row.analysis(lineage),
+        row.analysis(given_lineage("")),
         requirement,
         requirement.violations[0],
         load_profile("generic"),

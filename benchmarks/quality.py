@@ -75,7 +75,7 @@ def _chosen(names: list[str]) -> list[Arm]:
 def _kinds(arguments: argparse.Namespace, config: Config, base: Workspace, report: Reporter) -> dict[str, Negatives]:
     """Return the generated negatives by kind, made where they are not there yet."""
     if arguments.written:
-        return {kind: written_negatives(arguments.written, kind) for kind in (COUNTERFACTUAL, NAIVE)}
+        return {kind: written_negatives(arguments.written, kind, base) for kind in (COUNTERFACTUAL, NAIVE)}
     generate(config, base, report)
     found = {COUNTERFACTUAL: stage_negatives(base)}
     if arguments.quick:  # one start of the engine is enough

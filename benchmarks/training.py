@@ -27,17 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, Row, publish
+from benchmarks.experiment.given import given_negative
 from causalneg.config import load_config
 from causalneg.console import Reporter, own_terminal
 from causalneg.mining.run import run as mine
 from causalneg.records import (
-    Lineage,
     Mined,
     Negative,
     Passage,
     Qrel,
     Query,
-    ViolationType,
     content_id,
 )
 from causalneg.sources.run import run as import_data
@@ -47,9 +46,6 @@ _BATCH, _MINED, _GENERATED, _LENGTH = 16, 15, 3, 256
 _STEPS, _QUICK_STEPS = 6, 2
 _QUICK_BATCH = 2
 _ENCODER = "embedded:minilm-l6"
-_LINEAGE = Lineage(
-    model="", model_fingerprint="", prompt_version="", profile="generic", seed=0, temperature=0, max_tokens=0
-)
 _PEERS = {
     "default": ("MultipleNegativesRankingLoss", False),
     "bf16": ("MultipleNegativesRankingLoss", True),
@@ -159,22 +155,7 @@ def prepare(folder: Path, source: str, queries: int, quick: bool, report: Report
 
 def _stand_ins(query: str, own: Sequence[str], passages: dict[str, Passage]) -> list[Negative]:
     return [
-        Negative(
-            id=content_id(query, p),
-            query_id=query,
-            positive_id=own[0],
-            analysis_id="",
-            title=passages[p].title,
-            text=passages[p].text,
-            requirement_id=1,
-            requirement="",
-            violation=ViolationType.ENTITY_SHIFT,
-            mode="rewrite",
-            origin="from_scratch",
-            explanation="",
-            lineage=_LINEAGE,
-            verdict="accepted",
-        )
+        given_negative(query, passages[own[0]], passages[p].text, "", id=content_id(query, p), title=passages[p].title)
         for p in own[1 + _MINED :]
     ]
 

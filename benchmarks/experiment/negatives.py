@@ -1,19 +1,17 @@
 """The generated negatives that arms are given: of the stage generate, of files, or naive ones of the same LLM."""
 
 import asyncio
-import io
-import json
 import multiprocessing
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiment.given import given_negative, json_rows
 from causalneg.config import Config
 from causalneg.generation.job import Job, prepare, start_engine
 from causalneg.generation.pairs import train_pairs
-from causalneg.records import Lineage, Negative, ViolationType, content_id
+from causalneg.records import Negative, ViolationType, content_id
 from causalneg.workspace import Workspace
 
 Pair = tuple[str, str]
@@ -29,43 +27,6 @@ _NAIVE_REQUEST = (
 )
 
 
-def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the rows of a JSONL file, or of the only one in a zip."""
-    if path.suffix != ".zip":
-        with path.open(encoding="utf-8") as file:
-            yield from map(json.loads, file)
-        return
-    with zipfile.ZipFile(path) as archive:
-        (name,) = (n for n in archive.namelist() if n.endswith(".jsonl"))
-        with io.TextIOWrapper(archive.open(name), encoding="utf-8") as file:
-            yield from map(json.loads, file)
-
-
-def _negative(pair: Pair, text: str, model: str, **facts: Any) -> Negative:
-    """Return a row for a text that no stage made; what does not apply is empty, and a violation must be named."""
-    lineage = Lineage(
-        model=model, model_fingerprint="", prompt_version="", profile="", seed=0, temperature=0.0, max_tokens=0
-    )
-    values = {
-        "requirement_id": 0,
-        "requirement": "",
-        "violation": ViolationType.INTENT_DRIFT,
-        "explanation": "",
-    } | facts
-    return Negative(
-        id=content_id("adopted", pair, text, model),
-        query_id=pair[0],
-        positive_id=pair[1],
-        analysis_id="",
-        text=text,
-        mode="rewrite",
-        origin="from_scratch",
-        lineage=lineage,
-        verdict="accepted",
-        **values,
-    )
-
-
 def _grouped(rows: Iterable[Negative]) -> Negatives:
     found: Negatives = {}
     for row in rows:
@@ -78,30 +39,34 @@ def stage_negatives(workspace: Workspace) -> Negatives:
     return _grouped(row for row in workspace.read_rows("negatives", Negative) if row.verdict == "accepted")
 
 
-def written_negatives(path: Path, kind: str) -> Negatives:
+def written_negatives(path: Path, kind: str, workspace: Workspace) -> Negatives:
     """Read negatives with their analyses: a row per pair, with lists `counterfactual` (objects) and `naive` (texts)."""
+    rows = list(json_rows(path))
+    positives = workspace.passages({row["positive_id"] for row in rows})
 
     def of(row: dict[str, Any]) -> Iterator[Negative]:
-        pair = row["query_id"], row["positive_id"]
+        pair = row["query_id"], positives[row["positive_id"]]
         requirements = {r["id"]: r["content"] for r in row["analysis"]["requirements"]}
         for item in row[kind]:
             if kind == "naive":
-                yield _negative(pair, item, path.name)
+                yield given_negative(*pair, item, path.name)
                 continue
             number = item["requirement"]
             facts = {"requirement_id": number, "requirement": requirements[number], "explanation": item["why"]}
-            yield _negative(pair, item["text"], path.name, violation=ViolationType(item["violation"]), **facts)
+            yield given_negative(*pair, item["text"], path.name, violation=ViolationType(item["violation"]), **facts)
 
-    return _grouped(negative for row in json_rows(path) for negative in of(row))
+    return _grouped(negative for row in rows for negative in of(row))
 
 
 def listed_negatives(path: Path, workspace: Workspace) -> Negatives:
     """Read naive negatives: a row per text, `counterfactual`, with `meta.query-id`; the query's first positive's."""
-    positives = workspace.positives("train")
+    first = {query: own[0] for query, own in workspace.positives("train").items()}
+    rows = [row for row in json_rows(path) if row["meta"]["query-id"] in first]
+    positives = workspace.passages({first[row["meta"]["query-id"]] for row in rows})
     return _grouped(
-        _negative((query, positives[query][0]), row["counterfactual"], path.name)
-        for row in json_rows(path)
-        if (query := row["meta"]["query-id"]) in positives
+        given_negative(query, positives[first[query]], row["counterfactual"], path.name)
+        for row in rows
+        for query in (row["meta"]["query-id"],)
     )
 
 
@@ -136,7 +101,7 @@ def naive_negatives(config: Config, workspace: Workspace, pairs: Iterable[Pair],
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             texts = process.submit(_answers, prepare(config, workspace), chats, config.seed).result()
         rows = [
-            _negative((p.query.id, p.positive.id), text, config.llm)
+            given_negative(p.query.id, p.positive, text, config.llm)
             for p, text in zip(asked, texts, strict=True)
             if len(text.split()) >= _NAIVE_WORDS
         ]

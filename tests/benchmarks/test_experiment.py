@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from row_samples import negative
 
 from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, MINED, NAIVE, make_workspace, negatives_of
 from benchmarks.experiment.examples import Example, Examples, make_examples
+from benchmarks.experiment.given import given_negative, json_rows
 from benchmarks.experiment.measures import Measured
 from benchmarks.experiment.negatives import Negatives, written_negatives
 from benchmarks.experiment.table import PAIRS, PLANTED, printed, rows_of, summarise
@@ -15,7 +17,7 @@ from causalneg.config import Config, load_config
 from causalneg.console import Reporter
 from causalneg.examples import read_selection
 from causalneg.mining.run import run as mine
-from causalneg.records import Lineage, Negative, Qrel, Source, ViolationType
+from causalneg.records import Negative, Passage, Qrel, Source
 from causalneg.sources.run import run as import_data
 from causalneg.training.diagnostics.figures import Figures
 from causalneg.workspace import Workspace
@@ -29,24 +31,7 @@ _FLAGS = {
 
 
 def _negative(query: str, positive: str, number: int) -> Negative:
-    lineage = Lineage(
-        model="m", model_fingerprint="", prompt_version="", profile="", seed=0, temperature=0, max_tokens=0
-    )
-    return Negative(
-        id=f"{query}-{positive}-{number}",
-        query_id=query,
-        positive_id=positive,
-        analysis_id="",
-        text=f"A passage about {query}, the {number}th that was written.",
-        requirement_id=1,
-        requirement="r",
-        violation=ViolationType.ENTITY_SHIFT,
-        mode="rewrite",
-        origin="from_scratch",
-        explanation="",
-        lineage=lineage,
-        verdict="accepted",
-    )
+    return negative(query, positive, f"A passage about {query}, the {number}th that was written.")
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +126,28 @@ def test_the_rules_of_choice_go_by_the_base_encoders_scores(examples: Examples, 
     assert taken("hardness band", made) == [0.6, 0.3]
 
 
-def test_written_negatives_are_read_with_what_they_break(shared_data: Path) -> None:
-    file = shared_data / "squad-negatives.zip"
-    counterfactual, naive = written_negatives(file, COUNTERFACTUAL), written_negatives(file, NAIVE)
+def test_written_negatives_are_read_with_what_they_break(shared_data: Path, tmp_path: Path) -> None:
+    file, workspace = shared_data / "squad-negatives.zip", Workspace(str(tmp_path))
+    import_data(load_config(flags={"import.source": str(shared_data / "squad.zip")}), workspace, Reporter())
+    counterfactual, naive = (written_negatives(file, kind, workspace) for kind in (COUNTERFACTUAL, NAIVE))
     assert len(counterfactual) == len(naive) == 360
     assert {len(rows) for rows in counterfactual.values()} == {3}
     assert all(n.requirement and n.explanation for rows in counterfactual.values() for n in rows)
     assert {len(rows) for rows in naive.values()} == {2}
+    titles = {p.id: p.title for p in workspace.read_rows("corpus", Passage)}
+    titled = [n for rows in counterfactual.values() for n in rows if n.title]
+    assert len(titled) == 884
+    assert all(n.title == titles[n.positive_id] for n in titled)
+    written = {c["text"] for row in json_rows(file) for c in row["counterfactual"]}
+    assert {f"{n.title} {n.text}".strip() for rows in counterfactual.values() for n in rows} == written
+
+
+def test_a_text_that_begins_with_the_title_is_joined_with_it_as_its_positive_is() -> None:
+    positive = Passage(id="p", title="Dog", text="Dogs bark.")
+    assert given_negative("q", positive, "Dog Cats purr.", "m").full_text == "Dog. Cats purr."
+    assert given_negative("q", positive, "Dogs purr.", "m").full_text == "Dogs purr."
+    assert given_negative("q", positive, "Dog Cats purr.", "m", title="Cat").full_text == "Cat. Dog Cats purr."
+    assert given_negative("q", Passage(id="p", text=""), "Dogs purr.", "m").title == ""
 
 
 def _trial(arm: str, seed: int, values: list[float], margins: list[float], planted: list[int]) -> Trial:
