@@ -24,15 +24,15 @@ class Vectors(Protocol):
         """Return float32 `[numbers, dimension]`."""
 
 
-def _exact(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def products(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Return the inner products of each query and its own candidates, each by itself in fp64, rounded to fp32.
 
     Args:
         vectors: float32 `[queries, candidates, dimension]`.
         queries: float32 `[queries, dimension]`.
     """
-    products = np.einsum("qnd,qd->qn", vectors.astype(np.float64), queries.astype(np.float64))
-    return products.astype(np.float32)
+    found = np.einsum("qnd,qd->qn", vectors.astype(np.float64), queries.astype(np.float64))
+    return found.astype(np.float32)
 
 
 def _best(numbers: np.ndarray, scores: np.ndarray, depth: int) -> Hits:
@@ -64,7 +64,7 @@ def search(vectors: np.ndarray, queries: np.ndarray, depth: int, numbers: np.nda
     depth, wide = min(depth, len(vectors)), min(depth + _MORE, len(vectors))
     rough, rows = faiss.knn(queries, vectors, wide, metric=faiss.METRIC_INNER_PRODUCT)
     blocks = [slice(start, start + _BLOCK_QUERIES) for start in range(0, len(queries), _BLOCK_QUERIES)]
-    parts = [_best(numbers[rows[b]], _exact(vectors[rows[b]], queries[b]), depth) for b in blocks]
+    parts = [_best(numbers[rows[b]], products(vectors[rows[b]], queries[b]), depth) for b in blocks]
     found = Hits(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
     if wide == len(vectors):
         return found
@@ -73,7 +73,7 @@ def search(vectors: np.ndarray, queries: np.ndarray, depth: int, numbers: np.nda
     least = rough[:, depth - 1] - 2 * errors
     for query in np.flatnonzero(rough[:, -1] >= least):  # too many score nearly the same: look at all of them
         near = np.flatnonzero(vectors @ queries[query] >= least[query] - 2 * errors[query])
-        best = _best(numbers[None, near], _exact(vectors[None, near], queries[query, None]), depth)
+        best = _best(numbers[None, near], products(vectors[None, near], queries[query, None]), depth)
         found.rows[query], found.scores[query] = best.rows, best.scores
     return found
 

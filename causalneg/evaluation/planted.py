@@ -18,7 +18,7 @@ from causalneg.embedding import encode, load_encoder
 from causalneg.evaluation.metrics import compute
 from causalneg.evaluation.search import exact_search
 from causalneg.evaluation.significance import interval
-from causalneg.exact import search
+from causalneg.exact import products, search
 from causalneg.features import CorpusFeatures
 from causalneg.models import ResolvedModel
 from causalneg.records import Negative, Qrel, Query, Record, full_text
@@ -77,9 +77,8 @@ def planted_above(
     )
 
 
-def _product(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the inner product as `exact` computes it: in fp64, rounded to fp32."""
-    return float(np.float32(one.astype(np.float64) @ other.astype(np.float64)))
+def _product(query: np.ndarray, passage: np.ndarray) -> float:
+    return float(products(passage[None, None], query[None])[0, 0])
 
 
 def with_planted(hits: Mapping[str, float], planted: Mapping[str, float], depth: int) -> dict[str, float]:
