@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import psutil
@@ -24,6 +25,16 @@ def descendants(driver: subprocess.Popen[bytes], wanted: Callable[[str], bool]) 
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def one_descendant(driver: subprocess.Popen[bytes], name: str, seconds: float = 120) -> psutil.Process:
+    """Return the one process that a command started with a name in its command line; a restart is waited for."""
+    deadline = time.monotonic() + seconds
+    while len(found := descendants(driver, lambda line: name in line)) != 1:
+        assert driver.poll() is None, f"the command ended with {driver.returncode}"
+        assert time.monotonic() < deadline, f"{name}: {[process.pid for process in found]}"
+        time.sleep(0.1)
+    return found[0]
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import descendants, start, wait_until_gone
+from processes import one_descendant, start, wait_until_gone
 
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.pairs import train_pairs
@@ -91,10 +91,8 @@ def test_a_killed_driver_goes_on_where_it_was(mined: Workspace) -> None:
 def test_a_killed_engine_and_a_killed_worker_cost_the_run_nothing(mined: Workspace) -> None:
     driver = start("generate", "--workspace", mined.root, *SMALL_BATCHES)
     wait_for(mined, driver, 2)
-    (core, *_) = descendants(driver, lambda name: "EngineCore" in name)
-    core.send_signal(signal.SIGKILL)
+    one_descendant(driver, "EngineCore").send_signal(signal.SIGKILL)
     wait_for(mined, driver, len(finished(mined)) + 2)
-    (worker,) = descendants(driver, lambda name: "MapWorker" in name)
-    worker.send_signal(signal.SIGKILL)
+    one_descendant(driver, "MapWorker").send_signal(signal.SIGKILL)
     assert driver.wait() == 0
     check_whole(mined)

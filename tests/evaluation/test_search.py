@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+import vector_samples
 from vector_samples import Held
 
 from causalneg.console import Reporter
@@ -39,10 +40,10 @@ def test_shards_that_are_searched_side_by_side_give_the_same() -> None:
     report = Reporter(io.StringIO())
     alone = exact_search(queries, Held(corpus), ids, 10, report)
     with ray_session():
-        # Ray's workers do not know this module: it goes to them with its classes.
+        # Ray's workers do not know the tests' modules: this one goes to them with its class.
         import ray.cloudpickle
 
-        ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+        ray.cloudpickle.register_pickle_by_value(vector_samples)
         assert exact_search(queries, Held(corpus), ids, 10, report, 20, workers=2) == alone
 
 
