@@ -58,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workspace", help="kept, so that the run can be resumed; a temporary one when unset")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
-    parser.add_argument("--quick", action="store_true", help="a few queries, one seed: does it run")
+    parser.add_argument("--quick", action="store_true", help="a few queries, two arms, one seed: does it run")
     return parser.parse_args()
 
 
@@ -132,7 +132,7 @@ def main() -> None:
         flags["import.source"] = arguments.source
     arms, seeds = _chosen(arguments.arms), arguments.seeds
     if arguments.quick:
-        arms, seeds = [arm for arm in arms if arm.generated != NAIVE], seeds[:1]
+        arms, seeds = [ARMS[MINED], ARMS[_BEST]], seeds[:1]
     with own_terminal(folder / "logs" / "quality.log") as report, ray_session():
         lab = _lab(arguments, flags, folder, report)
         summaries = summarise(_trials(lab, arms, seeds, report), cluster_numbers(lab.contrast))

@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.timeout(900)
 
 BENCHMARKS = {
+    "exact_search": [],
     "faults": [pytest.mark.ray],
     "gates": [pytest.mark.vllm],
     "generation": [pytest.mark.vllm],
