@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, publish
-from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, IMPROVEMENTS, MAIN, MINED, NAIVE, SWEEPS, Arm
+from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, IMPROVEMENTS, MAIN, MINED, NAIVE, SWEEPS, Arm, numbers_of
 from benchmarks.experiment.examples import Examples, make_examples
+from benchmarks.experiment.kinds import KINDS, describe, kind_row
 from benchmarks.experiment.measures import held_texts
 from benchmarks.experiment.negatives import (
     Negatives,
@@ -141,11 +142,15 @@ def main() -> None:
         header, table = printed(summaries, shown)
         report.table(f"{arguments.name}: {len(seeds)} seeds, against {MINED}", header, table)
         goals = {(_BEST, first): 1.0}
+        total, _ = numbers_of(ARMS[MINED], lab.config(0))
+        kinds = describe(lab.base, lab.config(0), lab.examples.train, total)
+        report.table("the negatives", KINDS, [kind_row(name, kind) for name, kind in kinds.items()])
         details = {
             "seeds": seeds,
             "train_pairs": len(lab.examples.train),
             "held_out_pairs": len(lab.examples.held_out),
             "contrast_pairs": len(lab.contrast),
+            "negatives": {name: kind.model_dump() for name, kind in kinds.items()},
             "generation": _generation(lab.base),
             "config": lab.config(0).model_dump(mode="json", include={"encoder", "llm", "train"}),
             "arms": [summary.model_dump() for summary in summaries],

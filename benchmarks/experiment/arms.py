@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.experiment.examples import Example
+from benchmarks.experiment.examples import Example, relative
 from causalneg.config import Config
 from causalneg.files import link_files
 from causalneg.records import Mined, Negative, Qrel
@@ -24,26 +24,22 @@ _MARGIN = {
 }
 
 
-def _relative(negative: Negative) -> float:
-    return negative.scores["cosine"] / max(1e-6, negative.scores["positive_cosine"])
-
-
 def _first(negatives: Sequence[Negative], number: int) -> list[Negative]:
     return list(negatives[:number])
 
 
 def _easiest(negatives: Sequence[Negative], number: int) -> list[Negative]:
     """Take those that the base encoder finds least similar to the query."""
-    return sorted(negatives, key=_relative)[:number]
+    return sorted(negatives, key=relative)[:number]
 
 
 def _hardest(negatives: Sequence[Negative], number: int) -> list[Negative]:
-    return sorted(negatives, key=_relative, reverse=True)[:number]
+    return sorted(negatives, key=relative, reverse=True)[:number]
 
 
 def _banded(negatives: Sequence[Negative], number: int) -> list[Negative]:
     """Take the hardest below 95 % of the positive's score, as is asked of mined ones (arXiv 2407.15831)."""
-    return _hardest([n for n in negatives if _relative(n) <= 0.95], number)
+    return _hardest([n for n in negatives if relative(n) <= 0.95], number)
 
 
 class Arm(NamedTuple):

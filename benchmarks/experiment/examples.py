@@ -8,6 +8,7 @@ from benchmarks.experiment.negatives import Negatives, Pair
 from causalneg.config import Config
 from causalneg.embedding import load_encoder
 from causalneg.evaluation.contrast import ContrastPair, score_pairs
+from causalneg.margins import relative_score
 from causalneg.models import resolve
 from causalneg.records import Mined, Negative, Query, Relation
 from causalneg.workspace import Workspace
@@ -34,6 +35,11 @@ class Examples(NamedTuple):
 
     train: list[Example]
     held_out: list[Example]
+
+
+def relative(negative: Negative) -> float:
+    """Return a generated negative's cosine as a share of the positive's, by the encoder that mines."""
+    return relative_score(negative.scores["cosine"], negative.scores["positive_cosine"])
 
 
 def _with_cosines(negatives: Sequence[Negative], config: Config, workspace: Workspace) -> list[Negative]:

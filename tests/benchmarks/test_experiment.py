@@ -9,6 +9,7 @@ from row_samples import negative
 from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, MINED, NAIVE, make_workspace, negatives_of
 from benchmarks.experiment.examples import Example, Examples, make_examples
 from benchmarks.experiment.given import given_negative, json_rows
+from benchmarks.experiment.kinds import KINDS, describe, kind_row
 from benchmarks.experiment.measures import Measured
 from benchmarks.experiment.negatives import Negatives, written_negatives
 from benchmarks.experiment.table import PAIRS, PLANTED, printed, rows_of, summarise
@@ -124,6 +125,31 @@ def test_the_rules_of_choice_go_by_the_base_encoders_scores(examples: Examples, 
     assert taken("easiest", made) == [0.3, 0.6]
     assert taken("hardest", made) == [0.99, 0.6]
     assert taken("hardness band", made) == [0.6, 0.3]
+
+
+def test_kinds_are_described_by_hardness_and_by_how_their_source_shows(
+    base: Workspace, config: Config, examples: Examples
+) -> None:
+    def with_cosine(example: Example) -> Example:
+        hard = {"cosine": 0.4, "positive_cosine": 0.5}, {"cosine": 0.6, "positive_cosine": 0.5}
+        naive = tuple(
+            n.model_copy(update={"scores": scores}) for n, scores in zip(example.generated[NAIVE], hard, strict=True)
+        )
+        return example._replace(generated={NAIVE: naive})
+
+    every = [with_cosine(e) for e in examples.train]
+    kinds = describe(base, config, every, 3)
+    assert list(kinds) == ["mined", NAIVE]
+    assert kinds["mined"].negatives == 3 * len(every)
+    assert kinds["mined"].source is None
+    assert kinds[NAIVE].negatives == 2 * len(every)
+    assert kinds[NAIVE].hardness == pytest.approx([0.8, 1.0, 1.2])
+    assert (kinds[NAIVE].above_band, kinds[NAIVE].above_positive) == (0.5, 0.5)
+    source = kinds[NAIVE].source
+    assert source is not None
+    assert source.auc > 0.9  # sentences of a form, against passages
+    assert source.generated == 2 * len(every)
+    assert all(len(kind_row(name, kind)) == len(KINDS) for name, kind in kinds.items())
 
 
 def test_written_negatives_are_read_with_what_they_break(shared_data: Path, tmp_path: Path) -> None:
