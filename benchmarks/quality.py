@@ -124,6 +124,38 @@ def _trials(lab: Lab, arms: list[Arm], seeds: list[int], report: Reporter) -> di
     return trials
 
 
+def _publish(
+    arguments: argparse.Namespace, lab: Lab, trials: dict[str, list[Trial]], seeds: list[int], report: Reporter
+) -> None:
+    """Print the tables, and write the result and its picture."""
+    config = lab.config(0)
+    total, _ = numbers_of(ARMS[MINED], config)
+    kinds = describe(lab.base, config, lab.examples.train, total)
+    summaries = summarise(trials, cluster_numbers(lab.contrast))
+    first = config.evaluate.measures[0]
+    shown = [first, *([PAIRS] if lab.contrast else []), PLANTED]
+    name, title = f"quality-{arguments.name}", f"{arguments.name}, {_counted(len(seeds), 'seed')}"
+    report.table("the negatives", KINDS, [kind_row(kind, of) for kind, of in kinds.items()])
+    header, table = printed(summaries, shown)
+    report.table(f"{title}, against {MINED}", header, table)
+    details = {
+        "seeds": seeds,
+        "train_pairs": len(lab.examples.train),
+        "held_out_pairs": len(lab.examples.held_out),
+        "contrast_pairs": len(lab.contrast),
+        "negatives": {kind: of.model_dump() for kind, of in kinds.items()},
+        "generation": _generation(lab.base),
+        "config": config.model_dump(mode="json", include={"encoder", "llm", "train"}),
+        "arms": [summary.model_dump() for summary in summaries],
+    }
+    publish(name, rows_of(summaries, {(_BEST, first): 1.0}), report, arguments.results, details)
+    draw(summaries, shown, f"{title}: difference to {MINED}", arguments.results / f"{name}.svg")
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
 def main() -> None:
     """Run the trials that are not there yet and publish the table."""
     arguments = _arguments()
@@ -136,33 +168,7 @@ def main() -> None:
         arms, seeds = [ARMS[MINED], ARMS[_BEST]], seeds[:1]
     with own_terminal(folder / "logs" / "quality.log") as report, ray_session():
         lab = _lab(arguments, flags, folder, report)
-        summaries = summarise(_trials(lab, arms, seeds, report), cluster_numbers(lab.contrast))
-        first = lab.config(0).evaluate.measures[0]
-        shown = [first, *([PAIRS] if lab.contrast else []), PLANTED]
-        header, table = printed(summaries, shown)
-        report.table(f"{arguments.name}: {len(seeds)} seeds, against {MINED}", header, table)
-        goals = {(_BEST, first): 1.0}
-        total, _ = numbers_of(ARMS[MINED], lab.config(0))
-        kinds = describe(lab.base, lab.config(0), lab.examples.train, total)
-        report.table("the negatives", KINDS, [kind_row(name, kind) for name, kind in kinds.items()])
-        details = {
-            "seeds": seeds,
-            "train_pairs": len(lab.examples.train),
-            "held_out_pairs": len(lab.examples.held_out),
-            "contrast_pairs": len(lab.contrast),
-            "negatives": {name: kind.model_dump() for name, kind in kinds.items()},
-            "generation": _generation(lab.base),
-            "config": lab.config(0).model_dump(mode="json", include={"encoder", "llm", "train"}),
-            "arms": [summary.model_dump() for summary in summaries],
-        }
-        name = f"quality-{arguments.name}"
-        publish(name, rows_of(summaries, goals), report, arguments.results, details)
-        draw(
-            summaries,
-            shown,
-            f"{arguments.name}, {len(seeds)} seeds: difference to {MINED}",
-            arguments.results / f"{name}.svg",
-        )
+        _publish(arguments, lab, _trials(lab, arms, seeds, report), seeds, report)
 
 
 if __name__ == "__main__":

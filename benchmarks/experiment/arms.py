@@ -16,6 +16,7 @@ MINED = "mined only"
 _GENERATED = {"source": "generated"}
 _NO_ENTROPY = {"train.loss.entropy_weight": 0.0}
 _IN_BATCH = {"train.loss.candidates": "in_batch"}
+_LONGER = {"train.epochs": 6}
 # A candidate above 95 % of the positive's cosine is left out while it is there, generated ones, too.
 _MARGIN = {
     "train.loss.false_negative_margin": 0.05,
@@ -90,6 +91,9 @@ IMPROVEMENTS = (
     Arm("in batch, counterfactual", COUNTERFACTUAL, _IN_BATCH),
     Arm("in batch, shared", COUNTERFACTUAL, _IN_BATCH | {"train.loss.share_generated": True}),
     Arm("in batch, weight 0.2", COUNTERFACTUAL, _IN_BATCH | _weighted(0.2)),
+    Arm("longer, mined only", None, _LONGER),
+    Arm("longer, counterfactual", COUNTERFACTUAL, _LONGER),
+    Arm("longer, weight 0.2", COUNTERFACTUAL, _LONGER | _weighted(0.2)),
 )
 """What was tried where an arm did not win."""
 
