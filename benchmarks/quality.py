@@ -24,10 +24,12 @@ from benchmarks.experiment.measures import held_texts
 from benchmarks.experiment.negatives import (
     Negatives,
     listed_negatives,
+    listed_queries,
     naive_negatives,
     stage_negatives,
     written_negatives,
 )
+from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, draw, printed, rows_of, summarise
 from benchmarks.experiment.trial import BASE, Lab, Trial, base_trial, run_trial
 from causalneg.config import Config, load_config
@@ -96,10 +98,24 @@ def _contrast(arguments: argparse.Namespace) -> list[ContrastPair]:
     return pairs[::step][: arguments.contrast_pairs]
 
 
+def _imported(arguments: argparse.Namespace, flags: dict[str, Any], folder: Path, report: Reporter) -> Workspace:
+    """Import; of the train queries those that have naive negatives, where these come from a file."""
+    config = load_config(arguments.config, flags)
+    if not arguments.naive:
+        base = Workspace(str(folder / "base"))
+        import_data(config, base, report)
+        return base
+    every = Workspace(str(folder / "imported"))
+    import_data(load_config(arguments.config, flags | {"import.max_train_queries": None}), every, report)
+    listed, positives = listed_queries(arguments.naive), every.positives("train")
+    queries = [query for query in positives if query in listed][: config.import_.max_train_queries]
+    chosen = {(query, passage) for query in queries for passage in positives[query]}
+    return with_train_pairs(every, folder / "base", chosen, {"import": every.require("import").digest})
+
+
 def _lab(arguments: argparse.Namespace, flags: dict[str, Any], folder: Path, report: Reporter) -> Lab:
     config = load_config(arguments.config, flags)
-    base = Workspace(str(folder / "base"))
-    import_data(config, base, report)
+    base = _imported(arguments, flags, folder, report)
     mine(config, base, report)
     kinds = _kinds(arguments, config, base, report)
     wanted = config.train.mined_per_query + config.train.generated_per_query

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.experiment.examples import Example, relative
+from benchmarks.experiment.subset import with_train_pairs
 from causalneg.config import Config
-from causalneg.files import link_files
-from causalneg.records import Mined, Negative, Qrel
+from causalneg.records import Mined, Negative
 from causalneg.workspace import Counts, Workspace
 
 COUNTERFACTUAL, NAIVE = "counterfactual", "naive"
@@ -118,24 +118,11 @@ def negatives_of(arm: Arm, example: Example, config: Config) -> tuple[list[Mined
 def make_workspace(base: Workspace, folder: Path, arm: Arm, examples: Sequence[Example], config: Config) -> Workspace:
     """Make the workspace of an arm: imported, mined and generated, as if its stages had made it so.
 
-    Only the pairs of `examples` are of the split `train`; other positives of it are in `train_other`, where the false
-    negative mask still sees them.
+    Only the pairs of `examples` are of the split `train`; the false negative mask still sees other positives of it.
     """
-    workspace = Workspace(str(folder))
     chosen = {(e.query_id, e.positive_id) for e in examples}
+    workspace = with_train_pairs(base, folder, chosen, {"import": config.import_, "arm": arm.name})
     rows = {(e.query_id, e.positive_id): negatives_of(arm, e, config) for e in examples}
-    stage = workspace.begin("import", {"import": config.import_, "arm": arm.name}, [])
-    if not stage.done:
-        for name in ("corpus", "queries"):
-            link_files(base.local_folder(name), workspace.local_folder(name))
-        qrels = [
-            q.model_copy(update={"split": "train_other"})
-            if q.split == "train" and (q.query_id, q.passage_id) not in chosen
-            else q
-            for q in base.read_rows("qrels", Qrel)
-        ]
-        workspace.write_rows("qrels", "part-00000", Qrel, qrels)
-        stage.finish(Counts(rows_in=len(qrels), accepted=len(qrels)))
     mined = [m for e in examples if e.positive_row for m in (e.positive_row,)]
     mined += [m for taken, _ in rows.values() for m in taken]
     generated = [n for _, taken in rows.values() for n in taken]

@@ -58,6 +58,11 @@ def written_negatives(path: Path, kind: str, workspace: Workspace) -> Negatives:
     return _grouped(negative for row in rows for negative in of(row))
 
 
+def listed_queries(path: Path) -> set[str]:
+    """Return the ids of the queries that a file has naive negatives of."""
+    return {row["meta"]["query-id"] for row in json_rows(path)}
+
+
 def listed_negatives(path: Path, workspace: Workspace) -> Negatives:
     """Read naive negatives: a row per text, `counterfactual`, with `meta.query-id`; the query's first positive's."""
     first = {query: own[0] for query, own in workspace.positives("train").items()}

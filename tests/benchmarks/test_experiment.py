@@ -12,6 +12,7 @@ from benchmarks.experiment.given import given_negative, json_rows
 from benchmarks.experiment.kinds import KINDS, describe, kind_row
 from benchmarks.experiment.measures import Measured
 from benchmarks.experiment.negatives import Negatives, written_negatives
+from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, printed, rows_of, summarise
 from benchmarks.experiment.trial import BASE, Cost, Trial
 from causalneg.config import Config, load_config
@@ -105,6 +106,15 @@ def test_an_arm_trains_on_its_examples_alone(
         assert row.generated == tuple(n.id for n in generated)
     known = {(q.query_id, q.passage_id) for q in workspace.read_rows("qrels", Qrel)}
     assert known == {(q.query_id, q.passage_id) for q in base.read_rows("qrels", Qrel)}
+
+
+def test_a_part_of_the_train_pairs_is_chosen_and_no_judgement_is_lost(base: Workspace, tmp_path: Path) -> None:
+    pairs = [(query, passage) for query, own in base.positives("train").items() for passage in own]
+    part = with_train_pairs(base, tmp_path / "part", set(pairs[:3]), {"why": "a test"})
+    assert [(query, passage) for query, own in part.positives("train").items() for passage in own] == pairs[:3]
+    known, every = ([(q.query_id, q.passage_id) for q in w.read_rows("qrels", Qrel)] for w in (part, base))
+    assert known == every
+    assert part.column("corpus", "id") == base.column("corpus", "id")
 
 
 def test_the_rules_of_choice_go_by_the_base_encoders_scores(examples: Examples, config: Config) -> None:
