@@ -71,7 +71,7 @@ class Sizes:
 
 
 _FULL = Sizes(queries=32, free_queries=16, peer_queries=8, rounds=1, analysis_tokens=128, peer_tokens=512)
-_QUICK = Sizes(queries=6, free_queries=4, peer_queries=1, rounds=1, analysis_tokens=32, peer_tokens=32)
+_QUICK = Sizes(queries=4, free_queries=4, peer_queries=1, rounds=1, analysis_tokens=64, peer_tokens=64)
 
 
 def _arguments() -> argparse.Namespace:
