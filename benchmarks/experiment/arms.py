@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.experiment.examples import Example, relative
+from benchmarks.experiment.examples import BAND, Example, relative
 from benchmarks.experiment.subset import with_train_pairs
 from causalneg.config import Config
 from causalneg.records import Mined, Negative
@@ -39,8 +39,8 @@ def _hardest(negatives: Sequence[Negative], number: int) -> list[Negative]:
 
 
 def _banded(negatives: Sequence[Negative], number: int) -> list[Negative]:
-    """Take the hardest below 95 % of the positive's score, as is asked of mined ones (arXiv 2407.15831)."""
-    return _hardest([n for n in negatives if relative(n) <= 0.95], number)
+    """Take the hardest up to what is asked of mined ones."""
+    return _hardest([n for n in negatives if relative(n) <= BAND], number)
 
 
 class Arm(NamedTuple):

@@ -13,6 +13,9 @@ from causalneg.models import resolve
 from causalneg.records import Mined, Negative, Query, Relation
 from causalneg.workspace import Workspace
 
+BAND = 0.95
+"""Share of the positive's score up to which mined negatives are kept (arXiv 2407.15831)."""
+
 
 class Example(NamedTuple):
     """A train pair with what an arm may take for it.

@@ -1,11 +1,12 @@
 """What the kinds of negatives are before anything is trained: how hard, and how well their source shows."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pydantic import BaseModel
 
-from benchmarks.experiment.examples import Example, relative
+from benchmarks.experiment.examples import BAND, Example, relative
 from causalneg.config import Config
 from causalneg.generation.reporting.leakage import LeakageReport, Probe, SourcedText, draw_mined, leakage
 from causalneg.margins import relative_score
@@ -13,8 +14,6 @@ from causalneg.models import resolve
 from causalneg.records import Negative
 from causalneg.vectors import embed_texts
 from causalneg.workspace import Workspace
-
-_BAND = 0.95  # of the positive's score, below which mined negatives are kept (arXiv 2407.15831)
 
 
 class Kind(BaseModel):
@@ -41,7 +40,7 @@ def _kind(hardness: Iterable[float], report: LeakageReport | None = None) -> Kin
     return Kind(
         negatives=len(values),
         hardness=np.quantile(values, [0.1, 0.5, 0.9]).tolist(),
-        above_band=float((values >= _BAND).mean()),
+        above_band=float((values >= BAND).mean()),
         above_positive=float((values >= 1).mean()),
         source=report and report.overall,
         surface=report and report.surface,
@@ -52,9 +51,7 @@ def _leakage(
     workspace: Workspace, config: Config, examples: Sequence[Example], generated: Sequence[Negative]
 ) -> LeakageReport:
     """Probe generated negatives against as many mined ones of the same queries."""
-    wanted: dict[str, int] = {}
-    for negative in generated:
-        wanted[negative.query_id] = wanted.get(negative.query_id, 0) + 1
+    wanted = Counter(n.query_id for n in generated)
     mined = {e.query_id: [m.passage_id for m in e.mined] for e in examples}
     drawn = draw_mined(wanted, mined, config.seed)
     passages = workspace.passages({passage for _, passage in drawn})
