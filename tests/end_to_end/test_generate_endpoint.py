@@ -29,7 +29,7 @@ class Endpoint(ThreadingHTTPServer):
     """Speaks as an OpenAI-compatible server whose model takes the first option, and finds likely what was said before.
 
     Attributes:
-        faults: whether every few requests go wrong, each in another way.
+        faults: whether every few requests go wrong, each in another way, none more than four times.
         poison: words of a query at which it always fails.
         asked: bodies of the requests that were answered.
     """
@@ -41,6 +41,7 @@ class Endpoint(ThreadingHTTPServer):
         self.faults, self.poison = False, ""
         self.asked: list[dict[str, Any]] = []
         self.went_wrong: Counter[str] = Counter()
+        self.setbacks: Counter[bytes] = Counter()
         self.number, self.lock = 0, threading.Lock()
 
     @property
@@ -48,14 +49,16 @@ class Endpoint(ThreadingHTTPServer):
         """Its address."""
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-    def fault(self) -> str | None:
-        """Return what goes wrong with the next request."""
+    def fault(self, request: bytes) -> str | None:
+        """Return what goes wrong with a request."""
         with self.lock:
             self.number += 1
             kinds = {9: "429", 13: "500", 17: "garbage", 23: "half"}
-            kind = next((k for n, k in kinds.items() if self.faults and self.number % n == 0), None)
+            faulty = self.faults and self.setbacks[request] < 4
+            kind = next((k for n, k in kinds.items() if faulty and self.number % n == 0), None)
             if kind:
                 self.went_wrong[kind] += 1
+                self.setbacks[request] += 1
             return kind
 
 
@@ -86,8 +89,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a chat or echo a text."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        kind = self.server.fault()
+        request = self.rfile.read(int(self.headers["Content-Length"]))
+        body, kind = json.loads(request), self.server.fault(request)
         if self.server.poison and self.server.poison in json.dumps(body):
             kind = "500"
         answer = json.dumps(chat(body) if "messages" in body else echo(body)).encode()
