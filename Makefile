@@ -27,9 +27,12 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## all stages on the embedded sample with the embedded models, then the server is queried
 	@$(BIN)/causalneg demo --config configs/demo.yaml --workspace $(WORKSPACE)
 
-test: setup ## the tests: fast ones side by side, then one by one those that start Ray or vLLM
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" --numprocesses auto --dist loadfile
-	@$(BIN)/python -m pytest -m "ray or vllm" --durations 20
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test: setup ## the tests: fast ones side by side, so those that start Ray, then one by one those that start vLLM
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" $(SIDE_BY_SIDE)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not vllm" $(SIDE_BY_SIDE) --durations 20
+	@$(BIN)/python -m pytest -m vllm --durations 20
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -17,7 +17,7 @@ from causalneg.workspace import Workspace
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-QUERIES = "16"
+QUERIES = "10"
 SMALL_BATCHES = ["--engine.batch-pairs", "2", "--engine.batches-in-flight", "2"]
 
 

@@ -22,7 +22,7 @@ _FLAGS = (
         "--workers",
         "2",
         "--epochs",
-        "100",
+        "40",
         "--batch-size",
         "4",
         "--precision",
@@ -33,9 +33,9 @@ _FLAGS = (
         "5",
     ),
     *("--log-every", "1", "--encoder.query-length", "16", "--encoder.passage-length", "16", "--dev.min-queries", "2"),
-    *("--dev.max-passages", "20", "--dev.every", "50", "--encoder.dropout", "true", "--loss.candidates", "global"),
+    *("--dev.max-passages", "20", "--dev.every", "20", "--encoder.dropout", "true", "--loss.candidates", "global"),
 )
-_STEPS = 500
+_STEPS = 200
 
 
 def _command(folder: Path) -> list[str]:
