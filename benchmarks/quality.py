@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, publish
-from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, IMPROVEMENTS, MAIN, MINED, NAIVE, SWEEPS, Arm, numbers_of
+from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, GROUPS, MINED, NAIVE, Arm, numbers_of
 from benchmarks.experiment.examples import Examples, make_examples
 from benchmarks.experiment.kinds import KINDS, describe, kind_row
 from benchmarks.experiment.measures import held_texts
@@ -41,7 +41,6 @@ from causalneg.runtime import ray_session
 from causalneg.sources.run import run as import_data
 from causalneg.workspace import Workspace
 
-_GROUPS = {"main": MAIN, "sweeps": SWEEPS, "improvements": IMPROVEMENTS}
 _HELD_OUT, _HELD_MINED = 1 / 6, 15
 _CONTRAST_PAIRS = 3000
 _QUICK = {"import.max_train_queries": 12, "train.epochs": 1, "mine.search.depth": 20}
@@ -57,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--naive", type=Path, help="file of naive negatives; otherwise the LLM's")
     parser.add_argument("--contrast", help="file of a contrast set, as for evaluate.contrast")
     parser.add_argument("--contrast-pairs", type=int, default=_CONTRAST_PAIRS, help="pairs of it that are measured")
-    parser.add_argument("--arms", nargs="+", default=["main"], help=f"{', '.join(_GROUPS)}, or: {', '.join(ARMS)}")
+    parser.add_argument("--arms", nargs="+", default=["main"], help=f"{', '.join(GROUPS)}, or: {', '.join(ARMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workspace", help="kept, so that the run can be resumed; a temporary one when unset")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
@@ -69,9 +68,9 @@ def _chosen(names: list[str]) -> list[Arm]:
     """Return the arms by their names or groups, mining only first."""
     found = {MINED: ARMS[MINED]}
     for name in names:
-        if name not in _GROUPS and name not in ARMS:
-            raise SystemExit(f"there is no arm {name!r}; there are {', '.join([*_GROUPS, *ARMS])}")
-        found |= {arm.name: arm for arm in _GROUPS.get(name, ()) or (ARMS[name],)}
+        if name not in GROUPS and name not in ARMS:
+            raise SystemExit(f"there is no arm {name!r}; there are {', '.join([*GROUPS, *ARMS])}")
+        found |= {arm.name: arm for arm in GROUPS.get(name, ()) or (ARMS[name],)}
     return list(found.values())
 
 

@@ -72,12 +72,24 @@ MAIN = (
 )
 """The comparison of the paper."""
 
+_ONE = Arm("1 generated", COUNTERFACTUAL, number=1)
+
 SWEEPS = (
     *(Arm(f"entropy λ {w:g}", COUNTERFACTUAL, {"train.loss.entropy_weight": w}) for w in (0.01, 0.2, 1.0)),
     *(Arm(f"entropy τ {t:g}", COUNTERFACTUAL, {"train.loss.entropy_temperature": t}) for t in (0.02, 0.5)),
-    *(Arm(f"{n} generated", COUNTERFACTUAL, number=n) for n in (1, 3)),
+    _ONE,
+    Arm("3 generated", COUNTERFACTUAL, number=3),
 )
 """λ and τ_ent around the published 0.05 and 0.1, and how many of the negatives are generated."""
+
+RATIO = (
+    Arm("1 generated, naive", NAIVE, _NO_ENTROPY, number=1),
+    Arm("1 generated, no entropy", COUNTERFACTUAL, _NO_ENTROPY, number=1),
+    _ONE,
+    Arm("1 generated, the easiest", COUNTERFACTUAL, choose=_easiest, number=1),
+    Arm("1 generated, band in the loss", COUNTERFACTUAL, _MARGIN, number=1),
+)
+"""The comparison with one of six negatives generated, as 3 of 18 are in the published setting."""
 
 IMPROVEMENTS = (
     Arm("weight 0.2", COUNTERFACTUAL, _weighted(0.2)),
@@ -93,11 +105,13 @@ IMPROVEMENTS = (
     Arm("in batch, weight 0.2", COUNTERFACTUAL, _IN_BATCH | _weighted(0.2)),
     Arm("longer, mined only", None, _LONGER),
     Arm("longer, counterfactual", COUNTERFACTUAL, _LONGER),
+    Arm("longer, 1 generated", COUNTERFACTUAL, _LONGER, number=1),
     Arm("longer, weight 0.2", COUNTERFACTUAL, _LONGER | _weighted(0.2)),
 )
 """What was tried where an arm did not win."""
 
-ARMS = {arm.name: arm for arm in (*MAIN, *SWEEPS, *IMPROVEMENTS)}
+GROUPS = {"main": MAIN, "sweeps": SWEEPS, "ratio": RATIO, "improvements": IMPROVEMENTS}
+ARMS = {arm.name: arm for group in GROUPS.values() for arm in group}
 
 
 def numbers_of(arm: Arm, config: Config) -> tuple[int, int]:
