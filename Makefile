@@ -27,11 +27,9 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## all stages on the embedded sample with the embedded models, then the server is queried
 	@$(BIN)/causalneg demo --config configs/demo.yaml --workspace $(WORKSPACE)
 
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
-
-test: setup ## the tests: fast ones side by side, so those that start Ray, then one by one those that start vLLM
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" $(SIDE_BY_SIDE)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not vllm" $(SIDE_BY_SIDE) --durations 20
+test: setup ## the tests: fast ones side by side, then those that start Ray by twos, then one by one those that start vLLM
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray and not vllm" --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not vllm" --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 	@$(BIN)/python -m pytest -m vllm --durations 20
 
 lint: setup ## ruff and mypy
