@@ -89,7 +89,7 @@ RATIO = (
     Arm("1 generated, the easiest", COUNTERFACTUAL, choose=_easiest, number=1),
     Arm("1 generated, band in the loss", COUNTERFACTUAL, _MARGIN, number=1),
 )
-"""The comparison with one of six negatives generated, as 3 of 18 are in the published setting."""
+"""The comparison with one generated negative: where a pair has six, the published share of 3 in 18."""
 
 IMPROVEMENTS = (
     Arm("weight 0.2", COUNTERFACTUAL, _weighted(0.2)),
