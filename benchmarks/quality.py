@@ -3,18 +3,22 @@
     python -m benchmarks.quality --name squad --config configs/quality-squad.yaml --source squad.zip \
         --written squad-negatives.zip --contrast vitaminc.zip --workspace DIR
     python -m benchmarks.quality --name scifact --config configs/quality-scifact.yaml --source scifact.zip …
+    python -m benchmarks.quality … --set train.gpu=true encode.gpus=1
 
 All arms train on the same pairs in the same order with as many negatives for each: mined ones only, or some of them
 replaced by naive or counterfactual ones. Where a pair lacks a generated negative, a mined one takes its place. Pairs
 that no arm trains on are held out: their counterfactuals are planted, and the diagnostics are theirs. Each trial is
 kept in the workspace, so that an interrupted run goes on. Naive negatives come from a file, or from the same LLM when
 simply asked for them. Tests are paired over queries, on values averaged over seeds, and corrected for the arms.
+With `--start`, the arms start from an encoder that was first trained on all other pairs, as that config says.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.common import RESULTS, publish
 from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, GROUPS, MINED, NAIVE, Arm, numbers_of
@@ -29,6 +33,7 @@ from benchmarks.experiment.negatives import (
     stage_negatives,
     written_negatives,
 )
+from benchmarks.experiment.start import trained_start
 from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, draw, printed, rows_of, summarise
 from benchmarks.experiment.trial import BASE, Lab, Trial, base_trial, run_trial
@@ -52,6 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="sample", help="name of the result")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"), help="all settings but the arms'")
     parser.add_argument("--source", help="data set, as for `causalneg import`; the config's when unset")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings in place of the config's")
+    parser.add_argument("--start", type=Path, help="config of a training before the arms', on the pairs not given them")
     parser.add_argument("--written", type=Path, help="file of written negatives, both kinds; otherwise the LLM's")
     parser.add_argument("--naive", type=Path, help="file of naive negatives; otherwise the LLM's")
     parser.add_argument("--contrast", help="file of a contrast set, as for evaluate.contrast")
@@ -62,6 +69,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--quick", action="store_true", help="a few queries, two arms, one seed: does it run")
     return parser.parse_args()
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """Return the settings that are given as name=value, values as YAML has them."""
+    if odd := [pair for pair in pairs if "=" not in pair]:
+        raise SystemExit(f"--set takes name=value, and not {odd[0]!r}")
+    return {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in pairs)}
 
 
 def _chosen(names: list[str]) -> list[Arm]:
@@ -121,6 +135,10 @@ def _lab(arguments: argparse.Namespace, flags: dict[str, Any], folder: Path, rep
     examples: Examples = make_examples(base, config, kinds, wanted, _HELD_OUT)
     report.line(f"{len(examples.train)} pairs to train on, {len(examples.held_out)} held out")
     held = held_texts(base, examples.held_out, _HELD_MINED)
+    if arguments.start:
+        mined_only = load_config(arguments.start, flags | {"train.generated_per_query": 0})
+        start = trained_start(mined_only, base, examples, folder / "start", report)
+        flags = flags | {"encoder": str(start)}
     return Lab(folder, base, arguments.config, flags, examples, held, _contrast(arguments))
 
 
@@ -155,6 +173,7 @@ def _publish(
     report.table(f"{title}, against {MINED}", header, table)
     details = {
         "seeds": seeds,
+        "trials_on": sorted({trial.machine for own in trials.values() for trial in own}),
         "train_pairs": len(lab.examples.train),
         "held_out_pairs": len(lab.examples.held_out),
         "contrast_pairs": len(lab.contrast),
@@ -175,7 +194,7 @@ def main() -> None:
     """Run the trials that are not there yet and publish the table."""
     arguments = _arguments()
     folder = Path(arguments.workspace or tempfile.mkdtemp(prefix="causalneg-quality-")).absolute()
-    flags: dict[str, Any] = {"train.dev.share": 0.0} | (_QUICK if arguments.quick else {})
+    flags = {"train.dev.share": 0.0} | (_QUICK if arguments.quick else {}) | _settings(arguments.set)
     if arguments.source:
         flags["import.source"] = arguments.source
     arms, seeds = _chosen(arguments.arms), arguments.seeds

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from benchmarks.common import machine
 from benchmarks.experiment.arms import Arm, make_workspace, negatives_of, numbers_of
 from benchmarks.experiment.examples import Examples
 from benchmarks.experiment.measures import Held, Measured, measure_encoder
@@ -20,8 +21,8 @@ from causalneg.training.run import run as train
 from causalneg.workspace import Workspace
 
 BASE = "base encoder"
-# Settings that a trial depends on beside its data.
-_DETERMINES = {"encoder", "seed", "encode", "train", "evaluate"}
+# Settings that a trial depends on beside its data and its encoder.
+_DETERMINES = {"seed", "encode", "train", "evaluate"}
 
 
 class Cost(BaseModel):
@@ -34,10 +35,11 @@ class Cost(BaseModel):
 
 
 class Trial(BaseModel):
-    """What an arm gave with a seed."""
+    """What an arm gave with a seed, and the machine that trained and measured it."""
 
     arm: str
     seed: int
+    machine: str
     measured: Measured
     cost: Cost
 
@@ -86,7 +88,7 @@ def base_trial(lab: Lab, report: Reporter) -> Trial:
 
     def make() -> Trial:
         measured = measure_encoder(model, lab.base, lab.held, lab.contrast, config, report)
-        return Trial(arm=BASE, seed=0, measured=measured, cost=Cost())
+        return Trial(arm=BASE, seed=0, machine=machine(), measured=measured, cost=Cost())
 
     return _once(lab, key, BASE, make)
 
@@ -100,7 +102,8 @@ def run_trial(lab: Lab, arm: Arm, seed: int, report: Reporter) -> Trial:
         update={"train": settings.train.model_copy(update={"mined_per_query": total, "generated_per_query": most})}
     )
     taken = [[m.passage_id for m in mined] + [n.id for n in generated] for mined, generated in rows]
-    key = content_id(_data_key(lab), config.model_dump(mode="json", include=_DETERMINES), taken)
+    encoder = resolve(config.encoder).fingerprint
+    key = content_id(_data_key(lab), encoder, config.model_dump(mode="json", include=_DETERMINES), taken)
     folder = lab.folder / "work" / key
 
     def make() -> Trial:
@@ -114,7 +117,7 @@ def run_trial(lab: Lab, arm: Arm, seed: int, report: Reporter) -> Trial:
             negatives=sum(map(len, taken)),
             generated=sum(len(generated) for _, generated in rows),
         )
-        return Trial(arm=arm.name, seed=seed, measured=measured, cost=cost)
+        return Trial(arm=arm.name, seed=seed, machine=machine(), measured=measured, cost=cost)
 
     trial = _once(lab, key, f"{arm.name}-{seed}", make)
     if folder.exists():

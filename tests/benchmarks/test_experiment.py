@@ -12,6 +12,7 @@ from benchmarks.experiment.given import given_negative, json_rows
 from benchmarks.experiment.kinds import KINDS, describe, kind_row
 from benchmarks.experiment.measures import Measured
 from benchmarks.experiment.negatives import Negatives, written_negatives
+from benchmarks.experiment.start import start_workspace
 from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, printed, rows_of, summarise
 from benchmarks.experiment.trial import BASE, Cost, Trial
@@ -108,6 +109,18 @@ def test_an_arm_trains_on_its_examples_alone(
     assert known == {(q.query_id, q.passage_id) for q in base.read_rows("qrels", Qrel)}
 
 
+def test_what_arms_start_from_is_trained_on_other_pairs_with_their_mined_negatives(
+    base: Workspace, config: Config, kinds: dict[str, Negatives], tmp_path: Path
+) -> None:
+    some = {kind: dict(list(negatives.items())[:6]) for kind, negatives in kinds.items()}
+    given = make_examples(base, config, some, wanted=2, held_out_share=0.25)
+    queries = {e.query_id for part in given for e in part}
+    rows = read_selection(start_workspace(config, base, given, tmp_path / "start"), 4, 0).rows
+    assert queries
+    assert [r for r in read_selection(base, 4, 0).rows if r.query_id not in queries] == rows
+    assert not queries & {r.query_id for r in rows}
+
+
 def test_a_part_of_the_train_pairs_is_chosen_and_no_judgement_is_lost(base: Workspace, tmp_path: Path) -> None:
     pairs = [(query, passage) for query, own in base.positives("train").items() for passage in own]
     part = with_train_pairs(base, tmp_path / "part", set(pairs[:3]), {"why": "a test"})
@@ -190,6 +203,7 @@ def _trial(arm: str, seed: int, values: list[float], margins: list[float], plant
     return Trial(
         arm=arm,
         seed=seed,
+        machine="this one",
         measured=Measured(
             retrieval={"nDCG@10": {f"q{n}": v for n, v in enumerate(values)}},
             contrast=margins,
