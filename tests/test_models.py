@@ -1,5 +1,6 @@
 """Model names: embedded ones, local folders, hub ids; whole or refused."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -105,6 +106,9 @@ def test_a_damaged_unpacked_model_is_unpacked_anew(tmp_path: Path, monkeypatch: 
     mended = resolve("embedded:smollm2-135m")
     assert mended.path == copy
     assert mended.fingerprint == unpacked.fingerprint
+    # Nothing in it tells which version of a library unpacked it, and an answer ends where the model ends one.
+    assert not any("transformers_version" in file.read_text() for file in copy.glob("*.json"))
+    assert "<|im_end|>" in json.loads((copy / "tokenizer_config.json").read_text()).values()
     assert [p.name for p in (tmp_path / "models").iterdir()] == [copy.name]
 
 
