@@ -167,6 +167,7 @@ def draw(summaries: Sequence[Summary], measures: Sequence[str], title: str, file
                 panel.plot([figure.low, figure.high], [at, at], color=colour, linewidth=1.5)
                 panel.plot([figure.difference], [at], "o", color=colour, markersize=4)
             panel.axvline(0, color="#1b1f24", linewidth=0.6)
+            panel.locator_params(axis="x", nbins=4)
             panel.set_title(f"{measure}\n{MINED}: {_of(summaries, MINED).figures[measure].mean:.4f}", fontsize=8)
             panel.set_yticks(range(len(shown)), [s.arm for s in shown])
             panel.spines[["top", "right"]].set_visible(False)
