@@ -18,8 +18,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.common import RESULTS, publish
 from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, GROUPS, MINED, NAIVE, Arm, numbers_of
 from benchmarks.experiment.examples import Examples, make_examples
@@ -37,8 +35,9 @@ from benchmarks.experiment.start import trained_start
 from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, draw, printed, rows_of, summarise
 from benchmarks.experiment.trial import BASE, Lab, Trial, base_trial, run_trial
-from causalneg.config import Config, load_config
+from causalneg.config import Config, flag_value, load_config
 from causalneg.console import Reporter, own_terminal
+from causalneg.errors import UserError
 from causalneg.evaluation.contrast import ContrastPair, cluster_numbers, read_pairs
 from causalneg.generation.run import run as generate
 from causalneg.mining.run import run as mine
@@ -72,10 +71,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    """Return the settings that are given as name=value, values as YAML has them."""
+    """Return the settings that are given as name=value, read as the commands' flags are."""
     if odd := [pair for pair in pairs if "=" not in pair]:
         raise SystemExit(f"--set takes name=value, and not {odd[0]!r}")
-    return {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in pairs)}
+    try:
+        return {name: flag_value(name, value) for name, value in (pair.split("=", 1) for pair in pairs)}
+    except UserError as error:
+        raise SystemExit(str(error)) from error
 
 
 def _chosen(names: list[str]) -> list[Arm]:

