@@ -200,7 +200,12 @@ class Lineage(Record):
 
 
 class Analysis(Record):
-    """A positive taken apart into information requirements."""
+    """A positive taken apart into information requirements.
+
+    Attributes:
+        self_contained: whether the query alone says what it is about; where not, another subject answers it, too.
+        answering: ids of the mined candidates that answer the query after all.
+    """
 
     id: str
     query_id: str
@@ -210,6 +215,8 @@ class Analysis(Record):
     answer_boundary: str
     requirements: list[Requirement]
     lineage: Lineage
+    self_contained: bool = True
+    answering: list[str] = []
 
 
 class Change(Record):
@@ -240,10 +247,12 @@ class Judgement(Record):
     Attributes:
         score: above 0 where it is met: the log-odds of «yes», or, by likelihood, how much more likely the requirement
             is under the negative than half way between the positive and a passage about something else, in nats.
+        moot: whether it can't be held to the negative at all, which has nothing of the kind.
     """
 
     requirement_id: int
     score: float
+    moot: bool = False
 
 
 class Negative(Record):

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from causalneg.generation.ask import Asker
-from causalneg.generation.free.judge import judge_chat, judge_schema, meets_log_odds
+from causalneg.generation.free.judge import MOST_LOG_ODDS, judge_chat, judge_schema, judge_tokens, read_judgement
 from causalneg.generation.gates.requirements import judge_edit
 from causalneg.generation.prompts import fill, prompt, query_segments
 from causalneg.generation.rows import Pair
@@ -13,25 +14,34 @@ from causalneg.records import Analysis, Judgement, Negative
 
 Method = Literal["yes_no", "likelihood"]
 
-_ANSWER_TOKENS = 16  # room for {"meets":"yes"}
 _TOP = 20  # tokens whose probabilities are looked at
 
 
-async def ask_yes_no(passage: str, query: str, analysis: Analysis, asker: Asker) -> list[Judgement]:
-    """Ask for each requirement whether a passage meets it; the score is the log-odds of «yes»."""
+@dataclass(frozen=True)
+class Judged:
+    """What the judge says of one negative.
 
-    async def one(content: str) -> float:
-        return await asker.ask(
-            lambda _: judge_chat(passage, query, content),
-            lambda done, _: meets_log_odds(done),
-            f"judge {content} {passage}",
-            judge_schema(),
-            _ANSWER_TOKENS,
-            top_probabilities=_TOP,
-        )
+    Attributes:
+        requirements: those that were judged.
+        answers: log-odds that the negative answers the query; None where nobody was asked.
+    """
 
-    scores = await asyncio.gather(*(one(r.content) for r in analysis.requirements))
-    return [Judgement(requirement_id=r.id, score=score) for r, score in zip(analysis.requirements, scores, strict=True)]
+    requirements: list[Judgement]
+    answers: float | None = None
+
+
+async def ask_judge(passage: str, query: str, analysis: Analysis, asker: Asker) -> Judged:
+    """Ask which critical requirements a passage meets, and whether it answers the query, in one request."""
+    critical = [r for r in analysis.requirements if r.critical]
+    judgements, answers = await asker.ask(
+        lambda _: judge_chat(passage, query, critical),
+        lambda done, _: read_judgement(done, critical),
+        f"judge {passage}",
+        judge_schema(critical),
+        judge_tokens(critical),
+        top_probabilities=_TOP,
+    )
+    return Judged(judgements, answers)
 
 
 async def evidence_likelihoods(passage: str, analysis: Analysis, asker: Asker) -> list[float]:
@@ -48,46 +58,52 @@ def by_margin(negative: Sequence[float], positive: Sequence[float], other: Seque
 
 async def judge_requirements(
     pair: Pair, analysis: Analysis, negatives: Sequence[Negative], method: Method, asker: Asker
-) -> list[list[Judgement]]:
+) -> list[Judged]:
     """Judge every requirement of the analysis on every negative.
 
-    Asked yes or no where the model can be asked. Otherwise an edit is judged by what it changed, and a rewritten
+    Asked of the LLM where it can be asked. Otherwise an edit is judged by what it changed, and a rewritten
     passage by how likely it makes each requirement's evidence, between the positive and a mined negative.
     """
     if method == "yes_no":
-        asked = (ask_yes_no(n.full_text, pair.query.text, analysis, asker) for n in negatives)
+        asked = (ask_judge(n.full_text, pair.query.text, analysis, asker) for n in negatives)
         return list(await asyncio.gather(*asked))
     if all(n.edit for n in negatives):
-        return [judge_edit(n, analysis, pair) for n in negatives]
+        return [Judged(judge_edit(n, analysis, pair)) for n in negatives]
     other = pair.references[-1].full_text if pair.references else ""
     texts = [pair.positive.full_text, other, *(n.full_text for n in negatives)]
     positive, apart, *rest = await asyncio.gather(*(evidence_likelihoods(t, analysis, asker) for t in texts))
     return [
-        [
-            Judgement(requirement_id=r.id, score=score)
-            for r, score in zip(analysis.requirements, by_margin(likelihoods, positive, apart), strict=True)
-        ]
+        Judged(
+            [
+                Judgement(requirement_id=r.id, score=score)
+                for r, score in zip(analysis.requirements, by_margin(likelihoods, positive, apart), strict=True)
+            ]
+        )
         for likelihoods in rest
     ]
 
 
-def judgement_scores(
-    judgements: Sequence[Judgement], analysis: Analysis, broken: int, certain: bool = True
-) -> dict[str, float]:
-    """Return the score of the broken requirement and the lowest of the other critical ones, where they were judged.
+def judgement_scores(judged: Judged, analysis: Analysis, broken: int, certain: bool = True) -> dict[str, float]:
+    """Return the score of the broken requirement, the lowest of the other critical ones, and whether it answers.
+
+    Only what was judged has a score. A requirement that is moot, as what it speaks of went with the broken one, does
+    not count against a negative.
 
     Args:
-        judgements: of one negative.
+        judged: what was said of one negative.
         analysis: its requirements.
         broken: the requirement that the negative was written to break.
-        certain: whether they come from an answer or from the edit itself. By likelihood they are less certain: under
-            names of their own, so that other thresholds decide on them.
+        certain: whether it comes from an answer or from the edit itself. By likelihood it is less certain: under names
+            of their own, so that other thresholds decide on them.
     """
     kind = "met" if certain else "likely"
     critical = {r.id for r in analysis.requirements if r.critical}
-    target = [j.score for j in judgements if j.requirement_id == broken]
-    others = [j.score for j in judgements if j.requirement_id in critical and j.requirement_id != broken]
-    return ({f"target_{kind}": target[0]} if target else {}) | ({f"others_{kind}": min(others)} if others else {})
+    target = [j.score for j in judged.requirements if j.requirement_id == broken]
+    others = [j for j in judged.requirements if j.requirement_id in critical and j.requirement_id != broken]
+    scores = {f"target_{kind}": target[0]} if target else {}
+    if others:
+        scores[f"others_{kind}"] = min((j.score for j in others if not j.moot), default=MOST_LOG_ODDS)
+    return scores if judged.answers is None else scores | {"answers": judged.answers}
 
 
 async def query_scores(pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:

@@ -1,12 +1,14 @@
 """A pair, its analysis and its rewrite, as known answers of the free form."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from causalneg.generation.free.analysis import parse_analysis
+from causalneg.generation.free.rewrite import Task, parse_rewrites
 from causalneg.generation.profiles import load_profile
 from causalneg.generation.rows import Pair
-from causalneg.records import Analysis, Lineage, Passage, Query
+from causalneg.records import Analysis, Lineage, Negative, Passage, Query
 
 PROFILE = load_profile("generic")
 LINEAGE = Lineage(
@@ -54,8 +56,10 @@ def analysis_answer() -> dict[str, Any]:
         "core_need": "The commander of the English at Agincourt.",
         "how_positive_answers": "It says who won the battle.",
         "answer_boundary": "Only a named commander answers.",
+        "self_contained": True,
+        "answering_candidates": [],
         "requirements": [
-            requirement("The passage names the commander.", "won by Henry V", "information_need", True),
+            requirement("The passage names the commander of its battle.", "won by Henry V", "information_need", True),
             requirement("The passage is about Agincourt.", "Battle of Agincourt", "entity", True),
             requirement("The passage gives the date.", "25 October 1415"),
             requirement("The passage names a prisoner.", "The Duke of Orléans was taken prisoner."),
@@ -65,15 +69,30 @@ def analysis_answer() -> dict[str, Any]:
 
 def analysis() -> Analysis:
     """The analysis of the pair."""
-    return parse_analysis(json.dumps(analysis_answer()), PAIR, LINEAGE, allow_negation=False)
+    return parse_analysis(json.dumps(analysis_answer()), PAIR, LINEAGE, False, CANDIDATES)
 
 
-def rewrite_answer(**changes: Any) -> dict[str, Any]:
-    """A rewrite as the LLM writes it."""
+def passage_answer(task: int = 1, **changes: Any) -> dict[str, Any]:
+    """A passage as the LLM writes it."""
     return {
+        "task": task,
         "origin": "rewritten_candidate",
         "candidate": 1,
         "title": "Battle of Crécy",
         "text": 'The battle of 26 August 1346 is called "the battle of bows".',
         "explanation": "It tells of another battle.",
     } | changes
+
+
+def rewrite_answer(*passages: dict[str, Any], skipped: Sequence[int] = ()) -> dict[str, Any]:
+    """An answer with passages, one unless given, and tasks that are not feasible."""
+    skips = [{"task": number, "reason": "It would still answer."} for number in skipped]
+    return {"skipped": skips, "passages": list(passages) or [passage_answer()]}
+
+
+def rewritten(analysis: Analysis, number: int = 2, way: int = 0) -> Negative:
+    """A negative that breaks one requirement of the pair's analysis."""
+    requirement = analysis.requirements[number - 1]
+    tasks = [Task(requirement, requirement.violations[way])]
+    text = json.dumps(rewrite_answer())
+    return parse_rewrites(text, PAIR, analysis, tasks, 1, analysis.lineage, CANDIDATES).negatives[1]

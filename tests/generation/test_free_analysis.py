@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from free_samples import LINEAGE, PAIR, PROFILE, analysis, analysis_answer, requirement, violation
+from free_samples import CANDIDATES, LINEAGE, PAIR, PROFILE, analysis, analysis_answer, requirement, violation
 
 from causalneg.generation.free import AnswerError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
@@ -15,7 +15,7 @@ from causalneg.records import Analysis, Facet, ViolationType
 
 def parsed(answer: dict[str, Any] | str, pair: Pair = PAIR, allow_negation: bool = False) -> Analysis:
     text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-    return parse_analysis(text, pair, LINEAGE, allow_negation)
+    return parse_analysis(text, pair, LINEAGE, allow_negation, CANDIDATES)
 
 
 def refused(answer: dict[str, Any] | str, match: str, kind: str = "invalid_analysis") -> None:
@@ -63,11 +63,45 @@ def test_evidence_may_be_quoted_as_the_prompt_shows_it(evidence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "evidence",
-    ["won by henry V", "won by Henry V.", "Henry  VI", "The Duke of Orleans", "Agincourt The battle", "Henry V … 1415"],
+    ("text", "evidence", "stands"),
+    [
+        ("It is the “battle of mud” – so they say…", "the 'battle of mud' - so they say...", None),
+        ("It is the “battle of mud” – so they say…", 'the "battle of mud" - so', "the “battle of mud” – so"),
+        ("King Henry’s men", "Henry's men", "Henry’s men"),
+        ("from 1415‑1420", "1415–1420", "1415‑1420"),
+        ("and so on... in rain", "so on… in", "so on... in"),
+        ("The battle was won by Henry V on 25 October 1415.", "won by … 1415", "won by Henry V on 25 October 1415"),
+        ("The battle was won by Henry V.", "…won by Henry V...", "won by Henry V"),
+        ("won" + " x" * 200 + " by Henry", "won … by Henry", None),
+    ],
 )
-def test_evidence_that_does_not_stand_in_the_positive_is_refused(evidence: str) -> None:
-    refused(with_requirement(1, evidence=evidence), "evidence of requirement 1 does not stand")
+def test_evidence_matches_across_typography(text: str, evidence: str, stands: str | None) -> None:
+    pair = PAIR.model_copy(update={"positive": PAIR.positive.model_copy(update={"text": text})})
+    answer = analysis_answer()
+    answer["requirements"] = [
+        *answer["requirements"][:2],
+        *(requirement(f"It says {n}.", "Battle of Agincourt") for n in range(2)),
+        requirement("It is quoted.", evidence),
+    ]
+    answer["requirements"][0]["evidence"] = "Battle"
+    assert [r.evidence for r in parsed(answer, pair).requirements[4:]] == ([stands] if stands else [])
+
+
+@pytest.mark.parametrize("evidence", ["won by henry V", "won by Henry V.", "Henry  VI", "Agincourt The battle", "…", " "])
+def test_evidence_of_a_critical_requirement_must_stand_in_the_positive(evidence: str) -> None:
+    refused(with_requirement(1, evidence=evidence), "evidence")
+
+
+def test_a_requirement_that_is_not_critical_goes_alone_with_its_evidence() -> None:
+    row = parsed(with_requirement(3, evidence="what nobody wrote"))
+    assert [(r.id, r.evidence) for r in row.requirements[2:]] == [(3, "The Duke of Orléans was taken prisoner.")]
+
+
+def test_candidates_that_answer_are_named_by_their_ids() -> None:
+    assert parsed(analysis_answer()).answering == []
+    assert parsed(analysis_answer() | {"answering_candidates": [2, 2]}).answering == ["poitiers"]
+    refused(analysis_answer() | {"answering_candidates": [3]}, "there are 2 candidates and no candidate 3")
+    refused(analysis_answer() | {"answering_candidates": [0]}, "no candidate 0")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 300, -1])
@@ -142,13 +176,13 @@ def test_some_requirement_must_be_critical() -> None:
     answer = analysis_answer()
     for each in answer["requirements"]:
         each |= {"critical": False, "violations": []}
-    refused(answer, "no requirement is critical")
+    refused(answer, "0 critical requirements say what is asked")
 
 
-def test_some_critical_requirement_must_say_what_is_asked() -> None:
-    refused(with_requirement(1, facet="style"), "says what is asked")
-    for facet in ("attribute", "relation", "reasoning"):
-        assert parsed(with_requirement(1, facet=facet))
+def test_exactly_one_critical_requirement_says_what_is_asked() -> None:
+    refused(with_requirement(1, facet="attribute"), "0 critical requirements say what is asked")
+    refused(with_requirement(2, facet="information_need"), "2 critical requirements say what is asked")
+    assert parsed(with_requirement(3, facet="information_need")), "one that is not critical does not count"
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
@@ -165,7 +199,7 @@ def test_the_same_violation_twice_is_refused() -> None:
     refused(with_requirement(1, violations=[violation(), violation(direction="tell of the weather, only")]), "twice")
 
 
-@pytest.mark.parametrize("content", ["The passage names the commander.", "the passage  names the Commander!"])
+@pytest.mark.parametrize("content", ["The passage names the commander of its battle.", "the passage  names the Commander of its battle!"])
 def test_the_same_requirement_twice_is_refused(content: str) -> None:
     refused(with_requirement(4, content=content), "requirement 4 says the same as requirement 1")
 
@@ -177,17 +211,18 @@ def test_negation_only_where_it_is_allowed() -> None:
 
 
 def test_the_chat_puts_what_all_rows_share_first() -> None:
-    system, user = analysis_chat(PAIR, PROFILE)
+    system, user = analysis_chat(PAIR, PROFILE, CANDIDATES)
     assert (system["role"], user["role"]) == ("system", "user")
     assert PROFILE.relevance in system["content"]
     assert "Agincourt" not in system["content"]
     assert user["content"].startswith("<positive>\nTitle: Battle of Agincourt\nText: The battle was won")
-    assert user["content"].index("</positive>") < user["content"].index("<query>\nWho commanded")
+    order = [user["content"].index(part) for part in ("</positive>", "<candidate_1>", "<query>\nWho commanded")]
+    assert order == sorted(order)
     assert "{" not in user["content"], "every place is filled"
 
 
 def test_every_name_that_may_be_answered_is_explained() -> None:
-    without, allowed = (analysis_chat(PAIR, PROFILE, allow)[0]["content"] for allow in (False, True))
+    without, allowed = (analysis_chat(PAIR, PROFILE, CANDIDATES, allow)[0]["content"] for allow in (False, True))
     for name in [*Facet, *(v for v in ViolationType if v is not ViolationType.NEGATION)]:
         assert name.value in without
     assert "negation" not in without
@@ -196,7 +231,7 @@ def test_every_name_that_may_be_answered_is_explained() -> None:
 
 def test_a_passage_without_a_title_has_no_title_line() -> None:
     positive = PAIR.positive.model_copy(update={"title": ""})
-    _, user = analysis_chat(PAIR.model_copy(update={"positive": positive}), PROFILE)
+    _, user = analysis_chat(PAIR.model_copy(update={"positive": positive}), PROFILE, [])
     assert user["content"].startswith("<positive>\nText: The battle")
 
 
@@ -210,7 +245,7 @@ def nodes(schema: object) -> list[dict[str, Any]]:
 
 
 def test_the_schema_bounds_everything_but_copied_text() -> None:
-    schema = analysis_schema(allow_negation=False)
+    schema = analysis_schema(False, 2)
     for node in nodes(schema):
         if node.get("type") == "object":
             assert node["required"] == list(node["properties"])
@@ -220,19 +255,21 @@ def test_the_schema_bounds_everything_but_copied_text() -> None:
         if node.get("type") == "array":
             assert {"minItems", "maxItems"} <= node.keys()
     assert "negation" not in json.dumps(schema)
-    assert "negation" in json.dumps(analysis_schema(allow_negation=True))
+    assert "negation" in json.dumps(analysis_schema(True, 2))
 
 
 def test_the_grammar_of_the_schema_and_the_parser_agree() -> None:
     xgrammar = pytest.importorskip("xgrammar", reason="xgrammar comes with vLLM")
     compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo([]))
-    grammar = compiler.compile_json_schema(json.dumps(analysis_schema(False)), any_whitespace=False)
+    grammar = compiler.compile_json_schema(json.dumps(analysis_schema(False, 2)), any_whitespace=False)
 
     def accepted(answer: dict[str, Any]) -> bool:
         matcher = xgrammar.GrammarMatcher(grammar, terminate_without_stop_token=True)
         return bool(matcher.accept_string(json.dumps(answer, ensure_ascii=False)) and matcher.is_completed())
 
     assert accepted(analysis_answer())
+    assert accepted(analysis_answer() | {"answering_candidates": [1, 2]})
+    assert not accepted(analysis_answer() | {"answering_candidates": [3]})
     assert accepted(with_requirement(3, evidence='called "the battle of mud"\nand rain')), "quotes and line breaks"
     assert not accepted(with_requirement(1, violations=[violation()]))
     assert not accepted(with_requirement(3, violations=[violation(), violation()]))

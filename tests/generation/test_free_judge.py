@@ -14,33 +14,90 @@ from causalneg.generation.free.judge import (
     TEXT_LOG_ODDS,
     judge_chat,
     judge_schema,
-    meets_log_odds,
+    read_judgement,
+    read_verdicts,
 )
+from causalneg.records import Facet, Requirement
 
 YES, NO = '{"meets": "yes"}', '{"meets": "no"}'
 # How a tokenizer splits what comes before the answer; at each place something unlikely is reported, too.
 LEAD = [{'{"': 0.6, "Yes": 0.3}, {"me": 1.0, "no": 0.0}, {"ets": 0.9, "et": 0.1}, {'":': 1.0}, {' "': 0.8, " yes": 0.2}]
 END = [{'"}': 0.9, '"': 0.1}, {"<|im_end|>": 1.0}]
+REQUIREMENTS = [
+    Requirement(id=n, facet=Facet.ENTITY, content=f"The passage says\nthing {n}.", evidence="e", critical=True)
+    for n in (1, 3)
+]
+
+
+def completion(text: str, places: list[dict[str, float]]) -> Completion:
+    return Completion(text, "stop", 10, 0, len(places), places)
 
 
 def odds(text: str, places: list[dict[str, float]]) -> float:
-    return meets_log_odds(Completion(text, "stop", 10, 0, len(places), places))
+    verdict = read_verdicts(completion(text, places), {"meets": ("yes", "no")})["meets"]
+    return verdict.log_odds(["yes"], ["no"])
 
 
-def test_the_chat_ends_with_the_requirement() -> None:
-    system, user = judge_chat("The passage.", "The query?", "It says so.")
-    assert user["content"].startswith(
-        "<passage>\nThe passage.\n</passage>\n<query>\nThe query?\n</query>\n<requirement>"
+def test_the_chat_lists_the_requirements_behind_the_passage() -> None:
+    system, user = judge_chat("The passage.", "The query?", REQUIREMENTS)
+    assert user["content"] == (
+        "<passage>\nThe passage.\n</passage>\n<query>\nThe query?\n</query>\n"
+        "<requirements>\n1. The passage says thing 1.\n3. The passage says thing 3.\n</requirements>\nCheck the passage."
     )
-    other = judge_chat("The passage.", "The query?", "It says something else.")
-    assert other[0] == system
-    assert other[1]["content"].split("<requirement>")[0] == user["content"].split("<requirement>")[0]
+    assert judge_chat("Another.", "The query?", REQUIREMENTS)[0] == system
 
 
-def test_the_schema_has_one_place_for_the_answer() -> None:
-    assert judge_schema()["properties"] == {"meets": {"type": "string", "enum": ["yes", "no"]}}
-    assert judge_schema()["additionalProperties"] is False
-    assert judge_schema()["required"] == ["meets"]
+def test_the_schema_has_a_verdict_for_each_requirement_and_one_for_the_query() -> None:
+    schema = judge_schema(REQUIREMENTS)
+    assert list(schema["properties"]) == schema["required"] == ["1", "3", "answers"]
+    assert schema["properties"]["3"]["enum"] == ["yes", "no", "moot"]
+    assert schema["properties"]["answers"]["enum"] == ["yes", "partly", "inferred", "no"]
+    assert schema["additionalProperties"] is False
+
+
+def test_each_verdict_is_read_at_its_own_place() -> None:
+    text = '{"1": "yes", "3": "moot", "answers": "inferred"}'
+    places = [{'{"1": "': 1.0}, {"yes": 0.9, "no": 0.1}, {'", "3": "': 1.0}, {"m": 0.6, "no": 0.3, "yes": 0.1}]
+    places += [{"oot": 1.0}, {'", "answers": "': 1.0}, {"in": 0.5, "no": 0.2, "yes": 0.2, "part": 0.1}]
+    places += [{"ferred": 1.0}, {'"}': 1.0}]
+    judged, answers = read_judgement(completion(text, places), REQUIREMENTS)
+    assert [(j.requirement_id, j.moot) for j in judged] == [(1, False), (3, True)]
+    assert [j.score for j in judged] == pytest.approx([math.log(9), math.log(0.1 / 0.9)])
+    assert answers == pytest.approx(math.log(0.8 / 0.2))
+
+
+def test_without_probabilities_the_words_decide() -> None:
+    judged, answers = read_judgement(completion('{"1":"no","3":"moot","answers":"partly"}', []), REQUIREMENTS)
+    assert [(j.score, j.moot) for j in judged] == [(-TEXT_LOG_ODDS, False), (-TEXT_LOG_ODDS, True)]
+    assert answers == TEXT_LOG_ODDS
+
+
+def test_verdicts_in_tokens_that_do_not_make_up_the_text_are_taken_in_their_order() -> None:
+    places = [{'Ġ{"1': 1.0}, {"Ġyes": 0.8, "Ġno": 0.2}, {'","3': 1.0}, {"Ġno": 0.9, "Ġyes": 0.1}, {"answers": 1.0}]
+    text = '{"1":"yes","3":"no","answers":"no"}'
+    judged, answers = read_judgement(completion(text, [*places, {"Ġno": 0.7, "Ġyes": 0.3}]), REQUIREMENTS)
+    assert [j.score for j in judged] == pytest.approx([math.log(4), -math.log(9)])
+    assert answers == pytest.approx(math.log(3 / 7))
+    judged, answers = read_judgement(completion(text, places), REQUIREMENTS)
+    assert [j.score for j in judged] == [TEXT_LOG_ODDS, -TEXT_LOG_ODDS], "a place is missing: nobody's is known"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"1":"yes","answers":"no"}', "the verdicts are on 1, answers"),
+        ('{"1":"yes","3":"no","answers":"no","4":"no"}', "on 1, 3, answers, 4"),
+        ('{"3":"yes","1":"no","answers":"no"}', "on 3, 1, answers"),
+        ('{"1":"yes","3":"partly","answers":"no"}', "3: 'partly' is none of yes, no, moot"),
+        ('{"1":"yes","3":"no","answers":"moot"}', "answers: 'moot' is none of"),
+        ('{"1":"yes","1":"yes","3":"no","answers":"no"}', "no object of verdicts"),
+        ('{"1":{"a":"yes"},"3":"no","answers":"no"}', "1: "),
+    ],
+)
+def test_a_judgement_of_other_things_is_refused(text: str, said: str) -> None:
+    with pytest.raises(AnswerError, match=said) as caught:
+        read_judgement(completion(text, []), REQUIREMENTS)
+    assert caught.value.kind == "invalid_judgement"
 
 
 def test_the_odds_are_those_of_the_place_of_the_answer() -> None:

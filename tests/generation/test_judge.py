@@ -1,46 +1,37 @@
 """Judging: every requirement of the analysis, by yes or no, by likelihood, or by the edit itself."""
 
 import asyncio
-import json
 import math
 from collections.abc import Sequence
 
 import pytest
-from free_samples import PAIR, analysis, rewrite_answer
+from free_samples import PAIR, analysis, rewritten
 from generation_samples import ScriptedEngine
 
 from causalneg.generation.ask import Asker
 from causalneg.generation.engines import Completion, Likelihood
-from causalneg.generation.free.rewrite import parse_rewrite
-from causalneg.generation.judge import by_margin, judge_requirements, judgement_scores, query_scores
-from causalneg.records import Judgement, Negative
+from causalneg.generation.free.judge import MOST_LOG_ODDS
+from causalneg.generation.judge import Judged, by_margin, judge_requirements, judgement_scores, query_scores
+from causalneg.records import Judgement
 
 ANALYSIS = analysis()
 
 
-def rewritten() -> Negative:
-    requirement = ANALYSIS.requirements[1]
-    violation = requirement.violations[0]
-    return parse_rewrite(
-        json.dumps(rewrite_answer()), PAIR, ANALYSIS, requirement, violation, ANALYSIS.lineage, PAIR.references
-    )
+def test_the_judge_is_asked_once_per_negative_about_its_critical_requirements() -> None:
+    def answer(_number: int, _schema: object) -> Completion:
+        places = [{'{"1":"': 1.0}, {"yes": 0.9, "no": 0.1}, {'","2":"': 1.0}, {"no": 0.8, "yes": 0.2}]
+        places += [{'","answers":"': 1.0}, {"no": 0.75, "partly": 0.25}, {'"}': 1.0}]
+        return Completion('{"1":"yes","2":"no","answers":"no"}', "stop", 10, 0, 7, places)
 
-
-def test_asked_yes_or_no_every_requirement_is_judged_with_its_probability() -> None:
-    def answer(number: int, _schema: object) -> Completion:
-        sure = 0.9 if number == 2 else 0.2
-        word = "yes" if sure > 0.5 else "no"
-        places = [{'{"': 1.0}, {"meets": 1.0}, {'":"': 1.0}, {"yes": sure, "no": 1 - sure}, {'"}': 1.0}]
-        return Completion(f'{{"meets":"{word}"}}', "stop", 10, 0, 5, places)
-
-    engine = ScriptedEngine(answer)
-    (judged,) = asyncio.run(judge_requirements(PAIR, ANALYSIS, [rewritten()], "yes_no", Asker(engine, 1, "k")))
-    assert [j.requirement_id for j in judged] == [r.id for r in ANALYSIS.requirements]
-    assert sorted(round(j.score, 3) for j in judged) == sorted(
-        [round(math.log(9), 3)] + [round(math.log(0.25), 3)] * (len(judged) - 1)
-    )
-    shared = [chat[0]["content"] for chat in engine.chats]
-    assert len(set(shared)) == 1  # the instructions come first and are the same: the prefix cache has them
+    engine, negative = ScriptedEngine(answer), rewritten(ANALYSIS)
+    asked = [negative, negative.model_copy(update={"text": "Another text."})]
+    judged = asyncio.run(judge_requirements(PAIR, ANALYSIS, asked, "yes_no", Asker(engine, 1, "k")))
+    assert len(engine.chats) == 2
+    assert len({chat[0]["content"] for chat in engine.chats}) == 1, "the prefix cache has the instructions"
+    for row in judged:
+        assert [(j.requirement_id, j.moot) for j in row.requirements] == [(1, False), (2, False)]
+        assert [j.score for j in row.requirements] == pytest.approx([math.log(9), math.log(0.25)])
+        assert row.answers == pytest.approx(math.log(0.25 / 0.75))
 
 
 class Likely(ScriptedEngine):
@@ -53,8 +44,8 @@ class Likely(ScriptedEngine):
 
 def test_by_likelihood_a_requirement_is_met_above_half_way() -> None:
     asker = Asker(Likely(lambda *_: Completion("", "stop", 0, 0, 0)), 1, "k")
-    (judged,) = asyncio.run(judge_requirements(PAIR, ANALYSIS, [rewritten()], "likelihood", asker))
-    assert {j.score for j in judged} == {-0.5}
+    (judged,) = asyncio.run(judge_requirements(PAIR, ANALYSIS, [rewritten(ANALYSIS)], "likelihood", asker))
+    assert {j.score for j in judged.requirements} == {-0.5}
     assert asker.usage.requests == 3  # positive, a candidate, the negative: all requirements in one request each
 
 
@@ -64,15 +55,24 @@ def test_margins_by_hand() -> None:
 
 def test_scores_of_the_broken_and_of_the_other_critical_requirements() -> None:
     judgements = [Judgement(requirement_id=n, score=s) for n, s in ((1, 2.0), (2, -1.0), (3, -5.0))]
-    assert judgement_scores(judgements, ANALYSIS, broken=2) == {"target_met": -1.0, "others_met": 2.0}
-    assert judgement_scores(judgements[1:2], ANALYSIS, broken=2) == {"target_met": -1.0}
-    assert judgement_scores([], ANALYSIS, broken=2) == {}
-    uncertain = judgement_scores(judgements, ANALYSIS, broken=2, certain=False)
+    assert judgement_scores(Judged(judgements), ANALYSIS, broken=2) == {"target_met": -1.0, "others_met": 2.0}
+    assert judgement_scores(Judged(judgements[1:2]), ANALYSIS, broken=2) == {"target_met": -1.0}
+    assert judgement_scores(Judged([]), ANALYSIS, broken=2) == {}
+    uncertain = judgement_scores(Judged(judgements), ANALYSIS, broken=2, certain=False)
     assert uncertain == {"target_likely": -1.0, "others_likely": 2.0}
+    asked = judgement_scores(Judged(judgements, answers=-3.0), ANALYSIS, broken=2)
+    assert asked == {"target_met": -1.0, "others_met": 2.0, "answers": -3.0}
+
+
+def test_a_moot_requirement_does_not_count_against_a_negative() -> None:
+    moot = Judgement(requirement_id=1, score=-4.0, moot=True)
+    broken = Judgement(requirement_id=2, score=-1.0)
+    assert judgement_scores(Judged([moot, broken]), ANALYSIS, broken=2)["others_met"] == MOST_LOG_ODDS
+    assert judgement_scores(Judged([moot, broken]), ANALYSIS, broken=1)["target_met"] == -4.0
 
 
 def test_query_scores_compare_with_the_positive() -> None:
     asker = Asker(Likely(lambda *_: Completion("", "stop", 0, 0, 0)), 1, "k")
-    (scores,) = asyncio.run(query_scores(PAIR, [rewritten()], asker))
+    (scores,) = asyncio.run(query_scores(PAIR, [rewritten(ANALYSIS)], asker))
     assert scores["likelihood_margin"] == pytest.approx(1.5)
     assert scores["fluency"] == 0

@@ -1,7 +1,7 @@
 """Decompose: takes a positive apart into the information requirements of its query."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,6 +13,7 @@ from causalneg.generation.free.form import (
     Answer,
     Text,
     Words,
+    candidates_data,
     chat,
     list_schema,
     object_schema,
@@ -29,8 +30,14 @@ from causalneg.records import Analysis, Facet, Lineage, Passage, Requirement, Vi
 _KIND = "invalid_analysis"
 _REQUIREMENTS = (4, 8)
 _VIOLATIONS = (2, 3)
-# Facets that say what is asked. The others say only what it is asked about, or how it is told.
-_ASKING = frozenset({Facet.INFORMATION_NEED, Facet.ATTRIBUTE, Facet.RELATION, Facet.REASONING})
+# What a model may write in the place of a character of the passage: typographic quotes, dashes and ellipses.
+_ALIKE = {
+    alike: f"[{re.escape(kind)}]"
+    for kind in ("'‘’‚‛`´", '"“”„‟«»', "-‐‑‒–—―−")  # noqa: RUF001 - look-alikes are meant
+    for alike in kind
+}
+_ELLIPSIS = re.compile(r"…|\.\.\.")
+_LONGEST_GAP = 200  # characters that an ellipsis in a quotation may stand for
 
 
 class _Violation(Answer):
@@ -51,26 +58,39 @@ class _Analysis(Answer):
     core_need: Words
     how_positive_answers: Words
     answer_boundary: Words
+    self_contained: bool
+    answering_candidates: list[int]
     requirements: Annotated[list[_Requirement], Field(min_length=_REQUIREMENTS[0], max_length=_REQUIREMENTS[1])]
 
 
-def analysis_chat(pair: Pair, profile: Profile, allow_negation: bool = False) -> list[dict[str, str]]:
+def analysis_chat(
+    pair: Pair, profile: Profile, references: Sequence[Passage], allow_negation: bool = False
+) -> list[dict[str, str]]:
     """Return the messages that ask for the analysis of a pair; the first is the same for all pairs.
 
     Args:
         pair: the query and its positive.
         profile: of the data set.
+        references: mined negatives of the query, of which the answer says which ones are none.
         allow_negation: whether negation is among the types of violation.
     """
     return chat(
         "analyse",
         {"profile": profile_text(profile), "violations": violations_text(allow_negation)},
-        {"positive": passage_data(pair.positive), "query": as_data(pair.query.text)},
+        {
+            "positive": passage_data(pair.positive),
+            "candidates": candidates_data(references),
+            "query": as_data(pair.query.text),
+        },
     )
 
 
-def analysis_schema(allow_negation: bool) -> dict[str, Any]:
+def analysis_schema(allow_negation: bool, references: int) -> dict[str, Any]:
     """Return the JSON schema of an analysis, in what xgrammar supports.
+
+    Args:
+        allow_negation: whether negation is among the types of violation.
+        references: number of candidates that the chat shows.
 
     `critical` comes early, since it decides how many violations follow: a grammar whose branches part late is slow to
     compile. The evidence has no bound of its own, so that it can hold quotation marks (see `form`).
@@ -94,34 +114,47 @@ def analysis_schema(allow_negation: bool) -> dict[str, Any]:
         core_need=WORDS_SCHEMA,
         how_positive_answers=WORDS_SCHEMA,
         answer_boundary=WORDS_SCHEMA,
+        self_contained={"type": "boolean"},
+        answering_candidates=list_schema({"type": "integer", "enum": list(range(1, references + 1))}, 0, references)
+        if references
+        else {"type": "array", "items": {"type": "integer"}, "maxItems": 0},
         requirements=list_schema(either, *_REQUIREMENTS),
     )
 
 
-def parse_analysis(text: str, pair: Pair, lineage: Lineage, allow_negation: bool) -> Analysis:
+def parse_analysis(
+    text: str, pair: Pair, lineage: Lineage, allow_negation: bool, references: Sequence[Passage] = ()
+) -> Analysis:
     """Read the answer to `analysis_chat`. Nothing is repaired; the requirements are numbered from 1 in their order.
 
-    Evidence may differ from the positive in white space, and in what `as_data` changed, since that is what the LLM
-    read; it is stored as it stands in the positive.
+    Evidence may differ from the positive in white space, in quotes, dashes and ellipses, and in what `as_data` changed,
+    since that is what the LLM read; it is stored as it stands in the positive. A requirement that is not critical and
+    whose evidence does not stand there is left out.
 
     Raises:
-        AnswerError: `invalid_json` where it is no whole JSON; `invalid_analysis` where it breaks the schema, where
-            evidence does not stand in the positive, where two requirements say the same, or where no critical
-            requirement says what is asked.
+        AnswerError: `invalid_json` where it is no whole JSON; `invalid_analysis` where it breaks the schema, where the
+            evidence of a critical requirement does not stand in the positive, where two requirements say the same, or
+            where not exactly one critical requirement says what is asked.
     """
     answer = read_answer(_Analysis, text, _KIND)
-    for problem in _problems(answer, allow_negation):
+    for problem in _problems(answer, allow_negation, len(references)):
         raise AnswerError(_KIND, problem)
+    quoted = [(r, _verbatim(r.evidence, pair.positive)) for r in answer.requirements]
+    for number, (requirement, evidence) in enumerate(quoted, 1):
+        if requirement.critical and evidence is None:
+            said = f"the evidence of requirement {number} does not stand in the positive: {requirement.evidence[:200]!r}"
+            raise AnswerError(_KIND, said)
+    kept = [(r, evidence) for r, evidence in quoted if evidence is not None]
     requirements = [
         Requirement(
             id=number,
             facet=r.facet,
             content=r.content,
-            evidence=_verbatim(r.evidence, pair.positive, number),
+            evidence=evidence,
             critical=r.critical,
             violations=[Violation(**v.model_dump()) for v in r.violations],
         )
-        for number, r in enumerate(answer.requirements, 1)
+        for number, (r, evidence) in enumerate(kept, 1)
     ]
     return Analysis(
         # The answer is part of the id: what was sampled anew is another analysis, with negatives of its own.
@@ -133,11 +166,16 @@ def parse_analysis(text: str, pair: Pair, lineage: Lineage, allow_negation: bool
         answer_boundary=answer.answer_boundary,
         requirements=requirements,
         lineage=lineage,
+        self_contained=answer.self_contained,
+        answering=[references[number - 1].id for number in sorted(set(answer.answering_candidates))],
     )
 
 
-def _problems(answer: _Analysis, allow_negation: bool) -> Iterator[str]:
+def _problems(answer: _Analysis, allow_negation: bool, references: int) -> Iterator[str]:
     """Name what is wrong beyond the members and their types."""
+    for number in answer.answering_candidates:
+        if not 1 <= number <= references:
+            yield f"answering_candidates: there are {references} candidates and no candidate {number}"
     seen: dict[str, int] = {}
     for number, requirement in enumerate(answer.requirements, 1):
         first = seen.setdefault(_folded(requirement.content), number)
@@ -145,11 +183,9 @@ def _problems(answer: _Analysis, allow_negation: bool) -> Iterator[str]:
             yield f"requirement {number} says the same as requirement {first}"
         for problem in _violation_problems(requirement, allow_negation):
             yield f"requirement {number} {problem}"
-    critical = [r for r in answer.requirements if r.critical]
-    if not critical:
-        yield "no requirement is critical"
-    elif not any(r.facet in _ASKING for r in critical):
-        yield f"no critical requirement says what is asked, by its facet: {', '.join(sorted(_ASKING))}"
+    asking = sum(r.critical and r.facet is Facet.INFORMATION_NEED for r in answer.requirements)
+    if asking != 1:
+        yield f"{asking} critical requirements say what is asked, by the facet information_need; exactly one must"
 
 
 def _violation_problems(requirement: _Requirement, allow_negation: bool) -> Iterator[str]:
@@ -168,20 +204,25 @@ def _folded(sentence: str) -> str:
     return " ".join(re.findall(r"\w+", sentence.casefold()))
 
 
-def _verbatim(evidence: str, positive: Passage, number: int) -> str:
-    """Return the evidence as it stands in the positive's text, or else in its title."""
-    for whole in (positive.text, positive.title):
-        if (stretch := _stretch(evidence, whole)) is not None:
-            return stretch
-    raise AnswerError(_KIND, f"the evidence of requirement {number} does not stand in the positive: {evidence[:200]!r}")
+def _verbatim(evidence: str, positive: Passage) -> str | None:
+    """Return the evidence as it stands in the positive's text, or else in its title, or None."""
+    stretches = (_stretch(evidence, whole) for whole in (positive.text, positive.title))
+    return next((stretch for stretch in stretches if stretch is not None), None)
 
 
 def _stretch(evidence: str, whole: str) -> str | None:
-    """Return the stretch of a text that equals the evidence but for white space, as the LLM saw the text."""
+    """Return the stretch of a text that the evidence quotes."""
     shown, places = as_data(whole), origins(whole)
     # The LLM may copy a look-alike, or write the character that it stands for.
     for quote in (evidence, as_data(evidence)):
-        words = quote.split()
-        if words and (found := re.search(r"\s+".join(map(re.escape, words)), shown)):
+        pattern = _quotation(quote)
+        if pattern and (found := re.search(pattern, shown, re.DOTALL)):
             return whole[places[found.start()] : places[found.end() - 1] + 1]
     return None
+
+
+def _quotation(quote: str) -> str:
+    """Return a pattern of a quotation; an ellipsis stands for itself or for a few words that were left out."""
+    parts = [words for part in _ELLIPSIS.split(quote) if (words := part.split())]
+    plain = (r"\s+".join("".join(_ALIKE.get(c, re.escape(c)) for c in word) for word in part) for part in parts)
+    return f".{{0,{_LONGEST_GAP}}}?".join(plain)

@@ -1,15 +1,26 @@
 """Writes negatives in `rewrite` mode: the LLM writes the analysis and the passages itself."""
 
 import asyncio
+from collections.abc import Sequence
 
 from causalneg.config import GenerateSettings
 from causalneg.generation.ask import Asker
-from causalneg.generation.engines import EngineError
+from causalneg.generation.engines import Completion, EngineError
+from causalneg.generation.free import ANSWER_FAULTS, AnswerError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
-from causalneg.generation.free.rewrite import parse_rewrite, plan_rewrites, rewrite_chat, rewrite_schema
+from causalneg.generation.free.rewrite import (
+    Rewrites,
+    Task,
+    parse_rewrites,
+    plan_rewrites,
+    rewrite_chat,
+    rewrite_schema,
+)
 from causalneg.generation.profiles import Profile
 from causalneg.generation.rows import Pair
-from causalneg.records import Analysis, Lineage, Negative, Requirement, Violation
+from causalneg.records import Analysis, Lineage, Negative, Passage
+
+_MOST_TASKS = 3  # named for each passage wanted, so that one that is not feasible gives way to the next
 
 
 class FreeAuthor:
@@ -27,36 +38,70 @@ class FreeAuthor:
     async def decompose(self, pair: Pair, asker: Asker) -> Analysis:
         """Have the LLM write the analysis; one that does not hold is asked for again, and never repaired."""
         settings = self._settings
+        references = pair.references[: settings.references]
         return await asker.ask(
-            lambda _: analysis_chat(pair, self._profile, settings.allow_negation),
-            lambda done, _: parse_analysis(done.text, pair, self._lineage, settings.allow_negation),
+            lambda _: analysis_chat(pair, self._profile, references, settings.allow_negation),
+            lambda done, _: parse_analysis(done.text, pair, self._lineage, settings.allow_negation, references),
             "analysis",
-            analysis_schema(settings.allow_negation),
+            analysis_schema(settings.allow_negation, len(references)),
             settings.max_tokens,
             settings.temperature,
         )
 
     async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
-        """Have the LLM write one passage for each of several violations; an error stands for one it could not write."""
-        planned = plan_rewrites(analysis, self._settings.candidates, self._lineage.seed)
+        """Have the LLM write all passages of a pair in one answer, and once more each one that can't be taken.
 
-        async def one(requirement: Requirement, violation: Violation) -> Negative | EngineError:
-            try:
-                return await self._rewrite(pair, analysis, requirement, violation, asker)
-            except EngineError as error:
-                return error
+        Returns:
+            The negatives; an error stands for a task that could not be done or that the LLM found not feasible.
+        """
+        count = self._settings.candidates
+        tasks = plan_rewrites(analysis, self._lineage.seed)[: _MOST_TASKS * count]
+        if not tasks:
+            return [EngineError("infeasible", "no requirement of the analysis can be broken", retryable=False)]
+        try:
+            first = await self._write(pair, analysis, tasks, min(count, len(tasks)), asker)
+        except EngineError as error:
+            if error.kind not in ANSWER_FAULTS:
+                raise
+            first = Rewrites({}, {}, {})
+        left = [n for n in range(1, len(tasks) + 1) if n not in first.negatives and n not in first.infeasible]
+        again = left[: count - len(first.negatives)]
+        alone = await asyncio.gather(*(self._alone(pair, analysis, tasks[n - 1], asker) for n in again))
+        skipped = [_infeasible(tasks[n - 1], why) for n, why in first.infeasible.items()]
+        return [*first.negatives.values(), *alone, *skipped]
 
-        return list(await asyncio.gather(*(one(requirement, violation) for requirement, violation in planned)))
+    async def _alone(self, pair: Pair, analysis: Analysis, task: Task, asker: Asker) -> Negative | EngineError:
+        """Have the LLM write the passage of one task."""
+        try:
+            made = await self._write(pair, analysis, [task], 1, asker)
+        except EngineError as error:
+            return error
+        return made.negatives[1] if made.negatives else _infeasible(task, made.infeasible[1])
 
-    async def _rewrite(
-        self, pair: Pair, analysis: Analysis, requirement: Requirement, violation: Violation, asker: Asker
-    ) -> Negative:
-        references = pair.references[: self._settings.references]
+    async def _write(
+        self, pair: Pair, analysis: Analysis, tasks: Sequence[Task], count: int, asker: Asker
+    ) -> Rewrites:
+        references = self._candidates(pair, analysis)
+
+        def parse(done: Completion, _seed: int) -> Rewrites:
+            made = parse_rewrites(done.text, pair, analysis, tasks, count, self._lineage, references)
+            if not made.negatives and not made.infeasible:
+                raise AnswerError("invalid_rewrite", "; ".join(made.faults.values()) or "there is no passage")
+            return made
+
         return await asker.ask(
-            lambda _: rewrite_chat(pair, analysis, requirement, violation, self._profile, references),
-            lambda done, _: parse_rewrite(done.text, pair, analysis, requirement, violation, self._lineage, references),
-            f"rewrite {requirement.id} {violation.type}",
-            rewrite_schema(len(references)),
+            lambda _: rewrite_chat(pair, analysis, tasks, count, self._profile, references),
+            parse,
+            f"rewrite {count} {tasks[0]} {tasks[0].violation.direction}",
+            rewrite_schema(len(tasks), count, len(references)),
             self._settings.max_tokens,
             self._settings.temperature,
         )
+
+    def _candidates(self, pair: Pair, analysis: Analysis) -> list[Passage]:
+        """Return the mined negatives that are shown: none that the analysis found to answer the query."""
+        return [r for r in pair.references if r.id not in analysis.answering][: self._settings.references]
+
+
+def _infeasible(task: Task, why: str) -> EngineError:
+    return EngineError("infeasible", f"{task}: {why}", retryable=False)

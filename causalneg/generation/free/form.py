@@ -1,6 +1,7 @@
 """The form of prompts and answers: chats from prompt files, JSON schemas, and strict reading of what comes back."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -102,6 +103,16 @@ def passage_data(passage: Passage) -> str:
     """Return a passage as data: its title, if it has one, on a line of its own."""
     text = f"Text: {as_data(passage.text)}"
     return f"Title: {one_line(passage.title)}\n{text}" if passage.title.strip() else text
+
+
+def candidates_data(references: Sequence[Passage]) -> str:
+    """Return mined negatives as data, numbered from 1."""
+    if not references:
+        return "There are no candidates."
+    return "\n".join(
+        f"<candidate_{number}>\n{passage_data(reference)}\n</candidate_{number}>"
+        for number, reference in enumerate(references, 1)
+    )
 
 
 def profile_text(profile: Profile) -> str:
