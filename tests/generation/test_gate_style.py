@@ -217,6 +217,12 @@ def test_each_defect_is_named_and_what_comes_near_has_it_not(text: str, defect: 
     assert form_defects(near, GOOD) == []
 
 
+def test_quotation_marks_are_as_loose_as_those_of_the_positive() -> None:
+    loose = 'The Thrawn" trilogy, also known as the Heir to the Empire" trilogy, is a series of novels by "Zahn".'
+    assert form_defects('The Conquerors" trilogy is a series of novels.', loose) == []
+    assert form_defects('The Conquerors" trilogy is a series of novels.', 'The "Thrawn" trilogy is long.') != []
+
+
 @pytest.mark.parametrize("text", [text for text, _, _ in DEFECTS if text])
 def test_what_the_positive_does_is_no_defect(text: str) -> None:
     assert form_defects(text, text) == []

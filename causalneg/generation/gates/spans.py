@@ -25,8 +25,9 @@ FUNCTION_WORDS = frozenset(
 _SMALL_NUMBERS = frozenset("two three four five six seven eight nine".split())
 _LARGE_NUMBERS = frozenset(
     "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen".split()
+    "nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
 )
+_TITLE_CASE_WORDS, _TITLE_CASE_SHARE = 6, 0.75  # so many words, and so many of them in upper case: a headline
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)")
 _ASKS_NUMBER = re.compile(
     r"\b(?:how (?!did\b|do\b|does\b|is\b|was\b|were\b|are\b)|number|percent|percentage|ratio)", re.IGNORECASE
@@ -42,10 +43,12 @@ def evidence_values(evidence: str, query: str, title: str = "") -> list[str]:
     """Return the dates, years, numbers and names of a stretch of evidence, in order of their kinds, each once.
 
     A quantity of three digits or more gives its number, too, and a date its year where the query asks for the year.
-    Numbers may be written in words; those below ten count alone only where the query asks for a number. What the query
-    or the title names is no answer and is left out.
+    Where the query asks for a number, each one counts, also in words; elsewhere only figures of three digits or more.
+    Of a headline, whose words are all in upper case, no names are taken. What the query or the title names is no answer
+    and is left out.
     """
-    found = [form for span in typed_spans(evidence) for form in _forms(span, evidence, query)]
+    spans = [s for s in typed_spans(evidence) if s.kind is not Kind.NAME or not _is_headline(evidence)]
+    found = [form for span in spans for form in _forms(span, evidence, query)]
     found += [n for n in _plain_numbers(evidence, query) if not _stands(n, found)]
     # Not all that looks like a name is a word of its own: the «Pod» of an «iPod».
     return [s for s in dict.fromkeys(found) if _stands(s, [evidence]) and not _is_given(s, f"{query}\n{title}")]
@@ -56,27 +59,37 @@ def _forms(span: Span, evidence: str, query: str) -> list[str]:
         is_currency = evidence[span.end : span.end + 1] in _CURRENCIES  # the «US» of «US$»
         return [] if is_currency or span.text.lower() in FUNCTION_WORDS else [span.text]
     if span.kind is Kind.QUANTITY:
-        return _quantity_forms(span.text)
+        return _quantity_forms(span.text, bool(_ASKS_NUMBER.search(query)))
     year = year_of(span.text) if span.kind is Kind.DATE and _ASKS_YEAR.search(query) else None
     return [span.text, year] if year else [span.text]
 
 
-def _quantity_forms(text: str) -> list[str]:
-    """Return a quantity and, if it tells enough, its number; of «12 of», which has no unit, nothing."""
+def _quantity_forms(text: str, asked: bool) -> list[str]:
+    """Return a quantity and, if it tells enough, its number; of «12 of», which has no unit, nothing.
+
+    Where no number is asked for, an ordinal or a number of one or two digits is no answer.
+    """
     words, number = text.split(), _NUMBER.match(text)
+    telling = number is not None and sum(c.isdigit() for c in number.group()) >= _TELLING_DIGITS
+    if not asked and not telling:
+        return []
     if words[-1].lower() in FUNCTION_WORDS:
         words.pop()
     whole = [" ".join(words)] if len(words) > 1 or not number or number.group() != words[0] else []
-    telling = number and sum(c.isdigit() for c in number.group()) >= _TELLING_DIGITS
     return [*whole, *([number.group()] if number and telling else [])]
 
 
 def _plain_numbers(evidence: str, query: str) -> list[str]:
     figures = [m.group() for m in _NUMBER.finditer(evidence)]
-    spelt = [w for w in tokens(evidence) if w in _SMALL_NUMBERS or w in _LARGE_NUMBERS]
     if _ASKS_NUMBER.search(query):
-        return figures + spelt
-    return [n for n in figures if len(n) > 1] + [n for n in spelt if n in _LARGE_NUMBERS]
+        return figures + [w for w in tokens(evidence) if w in _SMALL_NUMBERS or w in _LARGE_NUMBERS]
+    return [n for n in figures if sum(c.isdigit() for c in n) >= _TELLING_DIGITS]
+
+
+def _is_headline(text: str) -> bool:
+    words = [w for w in re.findall(r"[^\W\d_]+", text) if len(w) >= _SHORTEST_WORD]
+    upper = sum(w[0].isupper() for w in words)
+    return len(words) >= _TITLE_CASE_WORDS and upper >= _TITLE_CASE_SHARE * len(words)
 
 
 def _is_given(span: str, given: str) -> bool:

@@ -410,10 +410,22 @@ def _frame(text: str, positive_text: str) -> list[str]:
         ("ends in the middle of a sentence", _unfinished),
         ("opens in the middle of a sentence", _opens_inside),
         ("opens with a word that points to nothing", _opens_dangling),
-        ("unbalanced quotes", lambda t: len(_QUOTES.findall(_INCHES.sub("", t))) % 2 == 1),
         *((f"unbalanced brackets {pair}", _unbalanced(pair)) for pair in _PAIRS),
     )
-    return [name for name, has in checks if has(text) and not has(positive_text)]
+    defects = [name for name, has in checks if has(text) and not has(positive_text)]
+    return [*defects, "unbalanced quotes"] if _odd_quotes(text) and not _loose_quotes(positive_text) else defects
+
+
+def _odd_quotes(text: str) -> bool:
+    return len(_QUOTES.findall(_INCHES.sub("", text))) % 2 == 1
+
+
+def _loose_quotes(text: str) -> bool:
+    """Whether a text has quotation marks that nothing opens, or nothing closes, as corpora with lost marks have."""
+    plain = _INCHES.sub("", text)
+    places = [m.start() for m in _QUOTES.finditer(plain)]
+    opening = sum(at == 0 or not (plain[at - 1].isalnum() or plain[at - 1] in f"{_ENDERS},;)") for at in places)
+    return 2 * opening != len(places)
 
 
 def _unbalanced(pair: str) -> Callable[[str], bool]:
