@@ -112,13 +112,14 @@ class Author:
             asyncio.to_thread(self._encoder_scores, pair, negatives),
         )
         scored = []
-        for negative, judgements, query, vectors in zip(negatives, judged, told, encoded, strict=True):
+        for negative, verdicts, query, vectors in zip(negatives, judged, told, encoded, strict=True):
             scores, notes = text_scores(negative, pair, analysis, self._style)
             certain = self._method == "yes_no" or negative.edit is not None
-            scores |= judgement_scores(judgements, analysis, negative.requirement_id, certain) | query | vectors
+            scores |= judgement_scores(verdicts, analysis, negative.requirement_id, certain) | query | vectors
             if query and negative.edit and negative.edit.operation is Operation.REPLACE:
                 scores["replaced_margin"] = query["likelihood_margin"]
-            scored.append(negative.model_copy(update={"judgements": judgements, "scores": scores, "notes": notes}))
+            update = {"judgements": verdicts.requirements, "scores": scores, "notes": notes}
+            scored.append(negative.model_copy(update=update))
         return scored
 
     async def _query_scores(self, pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Literal
 
@@ -14,10 +14,21 @@ from causalneg.generation.engines import Engine, EngineError
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.spans import spans_left
 from causalneg.generation.gates.style import form_defects
-from causalneg.generation.judge import Method, ask_yes_no
+from causalneg.generation.judge import Judged, Method, ask_judge, judgement_scores
 from causalneg.generation.profiles import Profile
 from causalneg.generation.rows import Pair, Usage
-from causalneg.records import Analysis, Lineage, Negative, Passage, Query, Record, Requirement, ViolationType, full_text
+from causalneg.records import (
+    Analysis,
+    Judgement,
+    Lineage,
+    Negative,
+    Passage,
+    Query,
+    Record,
+    Requirement,
+    ViolationType,
+    full_text,
+)
 
 # A judge that is wrong more often than this says too little about a single requirement.
 _LEAST_JUDGED = 0.8
@@ -155,15 +166,17 @@ class _Check:
         met: list[float] = []
         broken: list[float] = []
 
-        async def ask(row: BuiltIn, title: str, text: str, number: int | None) -> None:
-            chosen = [r for r in row.requirements if (r.critical if number is None else r.id == number)]
-            analysis = row.analysis(self._lineage).model_copy(update={"requirements": chosen})
-            scores, wrong = (met, -1.0) if number is None else (broken, 1.0)
+        async def ask(row: BuiltIn, title: str, text: str, target: int | None) -> None:
+            passage, analysis = full_text(title, text), row.analysis(self._lineage)
             try:
-                judgements = await ask_yes_no(full_text(title, text), row.query, analysis, self._asker)
-                scores.extend(j.score for j in judgements)
+                judged = await ask_judge(passage, row.query, analysis, self._asker)
             except EngineError:
-                scores.extend(wrong for _ in chosen)  # no answer is a wrong one
+                judged = _wrong(analysis, target)  # no answer is a wrong one
+            answers = judged.answers or 0.0
+            if target is None:
+                met.extend([*(j.score for j in judged.requirements), answers])
+            else:
+                broken.extend([*(j.score for j in judged.requirements if j.requirement_id == target), answers])
 
         rows = self._rows[:_JUDGED_PAIRS]
         whole = (ask(row, row.title, row.text, None) for row in rows)
@@ -171,31 +184,52 @@ class _Check:
         await asyncio.gather(*whole, *changed)
         return balanced_accuracy(met, broken)
 
-    async def analysed(self) -> float:
-        held = await asyncio.gather(*(self._holds(row) for row in self._rows[:_WRITTEN_PAIRS]))
-        return sum(held) / len(held)
+    async def analysed(self) -> tuple[float, dict[str, Analysis]]:
+        """Return the share of analyses that hold, and those, by the pair."""
+        rows = self._rows[:_WRITTEN_PAIRS]
+        made = await asyncio.gather(*(self._analysis(row) for row in rows))
+        held = {row.id: analysis for row, analysis in zip(rows, made, strict=True) if analysis}
+        return len(held) / len(rows), held
 
-    async def _holds(self, row: BuiltIn) -> bool:
+    async def _analysis(self, row: BuiltIn) -> Analysis | None:
         try:
-            await self._writer.decompose(row.pair(self._others(row)), self._asker)
+            return await self._writer.decompose(row.pair(self._others(row)), self._asker)
         except EngineError:
-            return False
-        return True
+            return None
 
-    async def written(self) -> float:
-        held = await asyncio.gather(*(self._written(row) for row in self._rows[:_WRITTEN_PAIRS]))
-        flat = [h for rows in held for h in rows]
+    async def written(self, analyses: Mapping[str, Analysis]) -> float:
+        """Return the share of passages that hold, by the model's own analyses and in its own judgement."""
+        rows = [row for row in self._rows if row.id in analyses]
+        held = await asyncio.gather(*(self._written(row, analyses[row.id]) for row in rows))
+        flat = [h for found in held for h in found]
         return sum(flat) / max(1, len(flat))
 
-    async def _written(self, row: BuiltIn) -> list[bool]:
-        made = await self._writer.perturb(row.pair(self._others(row)), row.analysis(self._lineage), self._asker)
-        return [
-            isinstance(n, Negative) and not form_defects(n.text, row.text) and not spans_left(n.text, [row.answer])
-            for n in made
-        ]
+    async def _written(self, row: BuiltIn, analysis: Analysis) -> list[bool]:
+        try:
+            made = await self._writer.perturb(row.pair(self._others(row)), analysis, self._asker)
+        except EngineError:
+            return [False]
+        written = [n for n in made if isinstance(n, Negative)]
+        missing = [False for n in made if isinstance(n, EngineError) and n.kind != "infeasible"]
+        return [*await asyncio.gather(*(self._passes(n, row, analysis) for n in written)), *missing]
+
+    async def _passes(self, negative: Negative, row: BuiltIn, analysis: Analysis) -> bool:
+        if form_defects(negative.text, row.text) or spans_left(negative.text, [row.answer]):
+            return False
+        try:
+            judged = await ask_judge(negative.full_text, row.query, analysis, self._asker)
+        except EngineError:
+            return False
+        scores = judgement_scores(judged, analysis, negative.requirement_id)
+        return scores["target_met"] < 0 and scores.get("others_met", 1.0) > 0 and scores["answers"] < 0
 
     def _others(self, row: BuiltIn) -> list[BuiltIn]:
         return [r for r in self._rows if r.id != row.id][-3:]
+
+
+def _wrong(analysis: Analysis, target: int | None) -> Judged:
+    score = -1.0 if target is None else 1.0
+    return Judged([Judgement(requirement_id=r.id, score=score) for r in analysis.requirements if r.critical], score)
 
 
 async def check(engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> Capability:
@@ -208,9 +242,9 @@ async def check(engine: Engine, settings: GenerateSettings, profile: Profile, li
     likelihoods = await work.likelihoods()
     judged = await work.judged()
     capable = judged >= _LEAST_JUDGED
-    analysed = await work.analysed() if capable else None
+    analysed, analyses = await work.analysed() if capable else (None, {})
     able = analysed is not None and analysed >= _LEAST_WRITTEN
-    written = await work.written() if able else None
+    written = await work.written(analyses) if able else None
     return Capability(
         likelihoods=likelihoods,
         judged=judged,

@@ -87,7 +87,9 @@ def test_evidence_matches_across_typography(text: str, evidence: str, stands: st
     assert [r.evidence for r in parsed(answer, pair).requirements[4:]] == ([stands] if stands else [])
 
 
-@pytest.mark.parametrize("evidence", ["won by henry V", "won by Henry V.", "Henry  VI", "Agincourt The battle", "…", " "])
+@pytest.mark.parametrize(
+    "evidence", ["won by henry V", "won by Henry V.", "Henry  VI", "Agincourt The battle", "…", " "]
+)
 def test_evidence_of_a_critical_requirement_must_stand_in_the_positive(evidence: str) -> None:
     refused(with_requirement(1, evidence=evidence), "evidence")
 
@@ -199,7 +201,9 @@ def test_the_same_violation_twice_is_refused() -> None:
     refused(with_requirement(1, violations=[violation(), violation(direction="tell of the weather, only")]), "twice")
 
 
-@pytest.mark.parametrize("content", ["The passage names the commander of its battle.", "the passage  names the Commander of its battle!"])
+@pytest.mark.parametrize(
+    "content", ["The passage names the commander of its battle.", "the passage  names the Commander of its battle!"]
+)
 def test_the_same_requirement_twice_is_refused(content: str) -> None:
     refused(with_requirement(4, content=content), "requirement 4 says the same as requirement 1")
 

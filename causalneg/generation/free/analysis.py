@@ -142,7 +142,9 @@ def parse_analysis(
     quoted = [(r, _verbatim(r.evidence, pair.positive)) for r in answer.requirements]
     for number, (requirement, evidence) in enumerate(quoted, 1):
         if requirement.critical and evidence is None:
-            said = f"the evidence of requirement {number} does not stand in the positive: {requirement.evidence[:200]!r}"
+            said = (
+                f"the evidence of requirement {number} does not stand in the positive: {requirement.evidence[:200]!r}"
+            )
             raise AnswerError(_KIND, said)
     kept = [(r, evidence) for r, evidence in quoted if evidence is not None]
     requirements = [

@@ -78,9 +78,7 @@ class FreeAuthor:
             return error
         return made.negatives[1] if made.negatives else _infeasible(task, made.infeasible[1])
 
-    async def _write(
-        self, pair: Pair, analysis: Analysis, tasks: Sequence[Task], count: int, asker: Asker
-    ) -> Rewrites:
+    async def _write(self, pair: Pair, analysis: Analysis, tasks: Sequence[Task], count: int, asker: Asker) -> Rewrites:
         references = self._candidates(pair, analysis)
 
         def parse(done: Completion, _seed: int) -> Rewrites:

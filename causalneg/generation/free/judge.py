@@ -1,4 +1,4 @@
-"""Judge: has the LLM say which requirements a passage meets and whether it answers the query, and reads how sure it is."""
+"""Judge: has the LLM say which requirements a passage meets and whether it answers the query, with how sure it is."""
 
 import json
 import math
@@ -52,9 +52,7 @@ class Verdict:
 def judge_chat(passage_text: str, query: str, requirements: Sequence[Requirement]) -> list[dict[str, str]]:
     """Return the messages that ask which requirements a passage meets, and whether it answers the query."""
     listed = "\n".join(f"{r.id}. {one_line(r.content)}" for r in requirements)
-    return chat(
-        "judge", {}, {"passage": as_data(passage_text), "query": as_data(query), "requirements": listed}
-    )
+    return chat("judge", {}, {"passage": as_data(passage_text), "query": as_data(query), "requirements": listed})
 
 
 def judge_schema(requirements: Sequence[Requirement]) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def _in_order(
 ) -> Iterator[dict[str, float] | None]:
     """Give each verdict the place at its turn among those with more probability on options than on anything else."""
     for turn, own in enumerate(options):
-        bearing = [p for p in places if sum(_reported(p, "", own).values()) > 0.5]  # noqa: PLR2004
+        bearing = [p for p in places if sum(_reported(p, "", own).values()) > 0.5]
         yield _votes(bearing[turn], "", own) if len(bearing) == len(options) else None
 
 
