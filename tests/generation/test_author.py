@@ -102,17 +102,23 @@ def stumbling(*_: Any) -> Completion:
         (lambda *_: Completion('{"choice":', "length", 50, 0, 16), "length", True, 2),
         (lambda *_: Completion("nonsense", "stop", 50, 0, 16), "invalid_json", True, 2),
         (refusing, "too_long", False, 1),
-        (stumbling, "IndexError", False, 1),
     ],
 )
-def test_what_goes_wrong_is_a_failure_row_of_its_pair(
+def test_a_choice_that_goes_wrong_loses_what_was_to_be_chosen(
     answer: Callable[..., Completion], kind: str, retryable: bool, attempts: int
 ) -> None:
-    rows = through(ScriptedEngine(answer))
-    failure = rows[-1].failure
-    assert failure is not None
-    assert (failure.kind, failure.retryable, failure.attempts) == (kind, retryable, attempts)
-    assert rows[-1].negatives == []
+    last = through(ScriptedEngine(answer))[-1]
+    assert last.failure is None
+    assert {(f.kind, f.retryable, f.attempts) for f in last.lost} == {(kind, retryable, attempts)}
+    assert {f.part for f in last.lost} == {"replace 2"}
+    assert {n.edit.operation for n in last.negatives if n.edit} == {Operation.DROP, Operation.GRAFT}  # one graft only
+
+
+def test_what_goes_wrong_unforeseen_is_a_failure_row_of_its_pair() -> None:
+    last = through(ScriptedEngine(stumbling))[-1]
+    assert last.failure is not None
+    assert (last.failure.kind, last.failure.retryable, last.failure.attempts) == ("IndexError", False, 1)
+    assert last.negatives == []
 
 
 def test_a_users_mistake_stops_the_work() -> None:

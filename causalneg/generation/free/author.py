@@ -1,9 +1,9 @@
 """Writes negatives in `rewrite` mode: the LLM writes the analysis and the passages itself."""
 
-import asyncio
+from collections.abc import Collection
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.ask import Asker
+from causalneg.generation.ask import Asker, Lost, settled
 from causalneg.generation.engines import EngineError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
 from causalneg.generation.free.rewrite import parse_rewrite, plan_rewrites, rewrite_chat, rewrite_schema
@@ -36,17 +36,14 @@ class FreeAuthor:
             settings.temperature,
         )
 
-    async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
-        """Have the LLM write one passage for each of several violations; an error stands for one it could not write."""
+    async def perturb(
+        self, pair: Pair, analysis: Analysis, asker: Asker, parts: Collection[str] | None = None
+    ) -> list[Negative | Lost]:
+        """Have the LLM write one passage for each of several violations, or only those parts that are asked for."""
         planned = plan_rewrites(analysis, self._settings.candidates, self._lineage.seed)
-
-        async def one(requirement: Requirement, violation: Violation) -> Negative | EngineError:
-            try:
-                return await self._rewrite(pair, analysis, requirement, violation, asker)
-            except EngineError as error:
-                return error
-
-        return list(await asyncio.gather(*(one(requirement, violation) for requirement, violation in planned)))
+        wanted = {_part(*way): way for way in planned if parts is None or _part(*way) in parts}
+        made = await settled(self._rewrite(pair, analysis, *way, asker) for way in wanted.values())
+        return [Lost(p, m) if isinstance(m, EngineError) else m for p, m in zip(wanted, made, strict=True)]
 
     async def _rewrite(
         self, pair: Pair, analysis: Analysis, requirement: Requirement, violation: Violation, asker: Asker
@@ -60,3 +57,8 @@ class FreeAuthor:
             self._settings.max_tokens,
             self._settings.temperature,
         )
+
+
+def _part(requirement: Requirement, violation: Violation) -> str:
+    """Return the name of a rewrite among those of its analysis."""
+    return f"rewrite {requirement.id} {violation.type}: {violation.direction}"
