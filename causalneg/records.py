@@ -286,7 +286,7 @@ class Negative(Record):
 
 
 class Failure(Record):
-    """An input row that gave no result, and why."""
+    """An input row that gave no result, or only a part of it, and why."""
 
     stage: str
     input_id: str
@@ -294,6 +294,7 @@ class Failure(Record):
     retryable: bool
     attempts: int
     message: str
+    part: str = Field("", description="what of the row was lost: a negative's id, or what was to be written; else all")
 
 
 class Outcome(Record):

@@ -1,8 +1,10 @@
 """Asks an engine until there is an answer of the right form, and counts what that takes."""
 
+import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from causalneg.generation.engines import Completion, Engine, EngineError
@@ -14,6 +16,41 @@ from causalneg.records import content_id
 Answer = TypeVar("Answer")
 
 _CHOICE_TOKENS = 16  # room for {"choice":12}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A negative that was not to be had.
+
+    Attributes:
+        part: names what was to be made, the same whenever it is tried.
+        error: why.
+    """
+
+    part: str
+    error: EngineError
+
+
+async def settled(calls: Iterable[Awaitable[Answer]]) -> list[Answer | EngineError]:
+    """Wait until all calls have ended; an error stands for each that gave no answer. Any other exception is raised."""
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    for end in ended:
+        if isinstance(end, BaseException) and not isinstance(end, EngineError):
+            raise end
+    return [end for end in ended if isinstance(end, EngineError) or not isinstance(end, BaseException)]
+
+
+async def answered(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
+    """Wait until all calls have ended, so that all are counted, and return their answers.
+
+    Raises:
+        EngineError: the first of those that gave none.
+    """
+    ended = await settled(calls)
+    for end in ended:
+        if isinstance(end, EngineError):
+            raise end
+    return [end for end in ended if not isinstance(end, EngineError)]
 
 
 def choice_schema(options: int) -> dict[str, Any]:

@@ -1,23 +1,23 @@
 """Takes one pair through decompose, perturb and judge; what fails is a row."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Collection, Sequence
+from typing import Protocol, TypeVar
 
 from causalneg.config import GenerateSettings
 from causalneg.errors import UserError
-from causalneg.generation.ask import Asker
+from causalneg.generation.ask import Asker, Lost
 from causalneg.generation.drafts import STEPS
 from causalneg.generation.edit.author import Encode
 from causalneg.generation.engines import Engine, EngineDeadError, EngineError
 from causalneg.generation.gates.style import CorpusStyle
-from causalneg.generation.judge import Method, judge_requirements, judgement_scores, query_scores
+from causalneg.generation.judge import Judged, Method, judge_requirements, llm_scores, query_scores
 from causalneg.generation.rows import Pair, Step, Usage
-from causalneg.generation.scoring import encoder_scores, text_scores
-from causalneg.margins import relative_score
-from causalneg.records import Analysis, Failure, Negative, Operation
+from causalneg.generation.scoring import Rescore, Scorer
+from causalneg.generation.select import FAILED, rejected
+from causalneg.records import Analysis, Failure, Negative
 
-Rescore = Callable[[str, Sequence[str]], list[float]]  # a query and texts to a cross-encoder's scores
+Told = TypeVar("Told")
 
 
 class Writer(Protocol):
@@ -26,8 +26,17 @@ class Writer(Protocol):
     async def decompose(self, pair: Pair, asker: Asker) -> Analysis:
         """Take the positive apart."""
 
-    async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
-        """Write candidate negatives; an error stands for one that was not to be had."""
+    async def perturb(
+        self, pair: Pair, analysis: Analysis, asker: Asker, parts: Collection[str] | None = None
+    ) -> list[Negative | Lost]:
+        """Write candidate negatives.
+
+        Args:
+            pair: the pair.
+            analysis: of the pair.
+            asker: asks the LLM.
+            parts: only these, by the names under which they were lost before; all without.
+        """
 
 
 class Author:
@@ -55,16 +64,18 @@ class Author:
         likelihoods: bool,
         rescore: Rescore | None = None,
     ) -> None:
-        self._engine, self._writer, self._method, self._encode = engine, writer, method, encode
-        self._style, self._settings, self._likelihoods, self._rescore = style, settings, likelihoods, rescore
+        self._engine, self._writer, self._method = engine, writer, method
+        self._settings, self._likelihoods = settings, likelihoods
+        self._scorer = Scorer(encode, style, rescore)
 
-    async def step(self, name: str, pair: Pair, before: Step | None) -> Step:
+    async def step(self, name: str, pair: Pair, before: Step | None, own: Step | None = None) -> Step:
         """Do one step for a pair; what goes wrong becomes a failure row, never an exception.
 
         Args:
             name: of the step.
             pair: the pair.
             before: what the step before made; a failure is handed on.
+            own: what this step made before, where only some parts of it are to be made again.
 
         Raises:
             EngineDeadError: the engine is gone.
@@ -80,65 +91,85 @@ class Author:
             elif analysis is None:
                 raise ValueError(f"step {name} of pair {pair.id} has no analysis")
             elif name == STEPS[1]:
-                made = await self._perturb(pair, analysis, asker)
+                made = await self._perturb(pair, analysis, own, asker)
             else:
-                negatives = before.negatives if before else []
-                scored = await self._score(pair, analysis, negatives, asker)
-                made = Step(pair_id=pair.id, negatives=scored, lost=before.lost if before else [])
+                made = await self._scored(pair, analysis, before or Step(pair_id=pair.id), own, asker)
         except (EngineDeadError, UserError):
             raise
         except Exception as error:
             made = Step(pair_id=pair.id, failure=_failure(pair, error, asker))
-        return made.model_copy(update={"analysis": made.analysis or analysis, "usage": asker.usage})
+        usage = asker.usage + (own.usage if own else Usage())
+        return made.model_copy(update={"analysis": made.analysis or analysis, "usage": usage})
 
-    async def _perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> Step:
+    async def _perturb(self, pair: Pair, analysis: Analysis, own: Step | None, asker: Asker) -> Step:
         """Write candidates; the pair fails only where not one of them was to be had."""
-        made = await self._writer.perturb(pair, analysis, asker)
-        negatives = list({n.id: n for n in made if isinstance(n, Negative)}.values())
-        errors = [e for e in made if isinstance(e, EngineError)]
-        if errors and not negatives:
+        known = own or Step(pair_id=pair.id)
+        made = await self._writer.perturb(pair, analysis, asker, own.again if own else None)
+        written = [*known.negatives, *(m for m in made if isinstance(m, Negative))]
+        losses = [m for m in made if isinstance(m, Lost)]
+        if losses and not written:
+            raise losses[0].error
+        lost = [*known.lost, *(_failure(pair, loss.error, asker, loss.part) for loss in losses)]
+        return Step(pair_id=pair.id, negatives=list({n.id: n for n in written}.values()), lost=lost)
+
+    async def _scored(self, pair: Pair, analysis: Analysis, before: Step, own: Step | None, asker: Asker) -> Step:
+        """Score candidates, as far as they aren't already; the pair fails only where not one of them could be judged.
+
+        One that could not be judged stays beside its failure, rejected for that reason.
+        """
+        known = own or Step(pair_id=pair.id)
+        kept = {n.id: n for n in known.negatives if n.id not in known.again}
+        todo = [n for n in before.negatives if n.id not in kept]
+        asked = await self._ask(pair, analysis, todo, asker) if todo else []
+        plain = await asyncio.to_thread(self._scorer.scores, pair, analysis, todo)
+        lost = [f for f in known.lost if f.part in kept]
+        for negative, told, (scores, notes) in zip(todo, asked, plain, strict=True):
+            scored = negative.model_copy(update={"scores": scores, "notes": notes})
+            if isinstance(told, EngineError):
+                kept[negative.id] = rejected(scored, FAILED, str(told))
+                lost.append(_failure(pair, told, asker, negative.id))
+            else:
+                judged, more = told
+                update = {"judgements": judged.requirements, "scores": scores | more}
+                kept[negative.id] = scored.model_copy(update=update)
+        errors = [told for told in asked if isinstance(told, EngineError)]
+        if errors and all(n.rejected_by == FAILED for n in kept.values()):
             raise errors[0]
-        lost = [_failure(pair, error, asker) for error in errors]
-        return Step(pair_id=pair.id, negatives=negatives, lost=lost)
+        return Step(pair_id=pair.id, negatives=[kept[n.id] for n in before.negatives], lost=[*before.lost, *lost])
 
-    async def _score(
+    async def _ask(
         self, pair: Pair, analysis: Analysis, negatives: Sequence[Negative], asker: Asker
-    ) -> list[Negative]:
-        if not negatives:
-            return []
-        judged, told, encoded = await asyncio.gather(
-            judge_requirements(pair, analysis, negatives, self._method, asker),
-            self._query_scores(pair, negatives, asker),
-            asyncio.to_thread(self._encoder_scores, pair, negatives),
+    ) -> list[tuple[Judged, dict[str, float]] | EngineError]:
+        """Have the LLM judge negatives; an error stands for one that it could not judge."""
+        judged, told = await asyncio.gather(
+            _each(judge_requirements(pair, analysis, negatives, self._method, asker), len(negatives)),
+            _each(self._query_scores(pair, negatives, asker), len(negatives)),
         )
-        scored = []
-        for negative, verdicts, query, vectors in zip(negatives, judged, told, encoded, strict=True):
-            scores, notes = text_scores(negative, pair, analysis, self._style)
-            certain = self._method == "yes_no" or negative.edit is not None
-            scores |= judgement_scores(verdicts, analysis, negative.requirement_id, certain) | query | vectors
-            if query and negative.edit and negative.edit.operation is Operation.REPLACE:
-                scores["replaced_margin"] = query["likelihood_margin"]
-            update = {"judgements": verdicts.requirements, "scores": scores, "notes": notes}
-            scored.append(negative.model_copy(update=update))
-        return scored
+        return [
+            verdicts
+            if isinstance(verdicts, EngineError)
+            else query
+            if isinstance(query, EngineError)
+            else (verdicts, llm_scores(negative, analysis, verdicts, query, self._method))
+            for negative, verdicts, query in zip(negatives, judged, told, strict=True)
+        ]
 
-    async def _query_scores(self, pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:
+    async def _query_scores(
+        self, pair: Pair, negatives: Sequence[Negative], asker: Asker
+    ) -> list[dict[str, float] | EngineError]:
         return await query_scores(pair, negatives, asker) if self._likelihoods else [{} for _ in negatives]
 
-    def _encoder_scores(self, pair: Pair, negatives: Sequence[Negative]) -> list[dict[str, float]]:
-        query = pair.query.text
-        texts = [pair.positive.full_text, *(n.full_text for n in negatives)]
-        positive, *own = (self._encode(texts, "passage") @ self._encode([query], "query")[0]).tolist()
-        rows = [encoder_scores(score, positive, pair.mined_scores) for score in own]
-        if self._rescore:
-            best, *crossed = self._rescore(query, texts)
-            for row, score in zip(rows, crossed, strict=True):
-                row |= {"cross_score": score, "cross_relative_score": relative_score(score, best)}
-        return rows
+
+async def _each(call: Awaitable[list[Told | EngineError]], count: int) -> list[Told | EngineError]:
+    """Wait for what is told of each negative; an error about what all are compared with is one about each."""
+    try:
+        return await call
+    except EngineError as error:
+        return [error] * count
 
 
-def _failure(pair: Pair, error: Exception, asker: Asker) -> Failure:
-    """Make a failure row of what stopped a pair, so that one bad row never stops the others."""
+def _failure(pair: Pair, error: Exception, asker: Asker, part: str = "") -> Failure:
+    """Make a failure row of what stopped a pair, or a part of it, so that one bad row never stops the others."""
     return Failure(
         stage="generate",
         input_id=pair.id,
@@ -146,4 +177,5 @@ def _failure(pair: Pair, error: Exception, asker: Asker) -> Failure:
         retryable=isinstance(error, EngineError) and error.retryable,
         attempts=max(1, asker.attempts),
         message=str(error),
+        part=part,
     )

@@ -42,6 +42,10 @@ def verdict(last: Step) -> dict[str, Any]:
     }
 
 
+def _is_done(made: Step | None) -> bool:
+    return made is not None and not made.again
+
+
 class _Turns:
     """Lets many work at once, or one alone; who wants to work alone is let in before any further others."""
 
@@ -129,7 +133,7 @@ class BatchWorker:
             group = suspects[:1] or left
             running = await self._attempt(batch, group, running, alone=bool(suspects))
             finished = self._drafts.read_step(STEPS[-1], batch)
-            left = [p for p in left if p.id not in finished]
+            left = [p for p in left if not _is_done(finished.get(p.id))]
         steps = [self._drafts.read_step(step, batch) for step in STEPS]
         rows = [self._outcome(p, [s[p.id] for s in steps if p.id in s]) for p in pairs]
         self._drafts.write_outcomes(batch, rows)
@@ -170,9 +174,9 @@ class BatchWorker:
         """Do a step for those of some pairs for which it isn't done, and keep it."""
         known = self._drafts.read_step(step, batch)
         made_before = self._drafts.read_step(before, batch) if before else {}
-        todo = [p for p in group if p.id not in known]
+        todo = [p for p in group if not _is_done(known.get(p.id))]
         if todo:
-            made = await asyncio.gather(*(author.step(step, p, made_before.get(p.id)) for p in todo))
+            made = await asyncio.gather(*(author.step(step, p, made_before.get(p.id), known.get(p.id)) for p in todo))
             self._keep(step, batch, made)
 
     def _keep(self, step: str, batch: str, made: Sequence[Step]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pydantic import BaseModel, ValidationError
 
 from causalneg.generation.rows import Pair, Step
-from causalneg.records import Outcome
+from causalneg.records import Failure, Outcome
 from causalneg.workspace import Workspace
 
 STEPS = ("analyses", "candidates", "scored")
@@ -114,19 +114,23 @@ class Drafts:
             yield batch, list(self.read_step(step, batch).values())
 
     def forget_failures(self) -> int:
-        """Take back the failures that may be retried, so that their pairs are done anew; return how many."""
+        """Take back the failures that may be retried, so that what was lost is done anew, and nothing else.
+
+        Returns:
+            Number of pairs that have something to do.
+        """
         taken = 0
         for batch in self.batches():
-            last = self.read_step(STEPS[-1], batch)
-            failed = {p for p, row in last.items() if row.failure and row.failure.retryable}
-            if not failed:
+            again = {p: row for p, row in self.read_step(STEPS[-1], batch).items() if _retried(row)}
+            if not again:
                 continue
-            taken += len(failed)
+            taken += len(again)
             # The outcomes first: what is cut off here leaves the batch unfinished, and never done without its rows.
-            self.write_outcomes(batch, _without(self.read_outcomes(batch), failed))
+            self.write_outcomes(batch, _without(self.read_outcomes(batch), set(again)))
             for step in reversed(STEPS):
-                kept = {p: row for p, row in self.read_step(step, batch).items() if p not in failed or not row.failure}
-                self.write_step(step, batch, kept.values())
+                rows = self.read_step(step, batch)
+                kept = {p: row for p, row in rows.items() if p not in again or not row.failure}
+                self.write_step(step, batch, [_opened(row) if p in again else row for p, row in kept.items()])
         return taken
 
     # Time
@@ -159,6 +163,24 @@ class Drafts:
     def stop_running(self, batch: str | None = None) -> None:
         """Say that no worker is at a batch; at none of all without a name: a killed driver is no pair's fault."""
         self.workspace.remove(f"{self.folder}/running" + (f"/{batch}.json" if batch else ""))
+
+
+def _may_retry(failure: Failure) -> bool:
+    return failure.retryable or failure.kind == "refused"  # an endpoint that refuses may be set otherwise by now
+
+
+def _retried(made: Step) -> list[Failure]:
+    """Return the failures of a step that are to be retried; of a part they must say which, as they once did not."""
+    if made.failure:
+        return [made.failure] if _may_retry(made.failure) else []
+    return [f for f in made.lost if f.part and _may_retry(f)]
+
+
+def _opened(made: Step) -> Step:
+    """Return what a step made, with the parts that are to be retried marked as such."""
+    again = [] if made.failure else _retried(made)
+    lost = [f for f in made.lost if f not in again]
+    return made.model_copy(update={"lost": lost, "again": [*made.again, *(f.part for f in again)]})
 
 
 def _without(rows: Mapping[str, Outcome], ids: set[str]) -> list[Outcome]:

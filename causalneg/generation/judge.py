@@ -1,16 +1,16 @@
 """Judges which requirements a negative meets: asked yes or no, by likelihood, or by the edit itself."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from causalneg.generation.ask import Asker
+from causalneg.generation.ask import Asker, settled
+from causalneg.generation.engines import EngineError
 from causalneg.generation.free.judge import MOST_LOG_ODDS, judge_chat, judge_schema, judge_tokens, read_judgement
 from causalneg.generation.gates.requirements import judge_edit
 from causalneg.generation.prompts import fill, prompt, query_segments
 from causalneg.generation.rows import Pair
-from causalneg.records import Analysis, Judgement, Negative
+from causalneg.records import Analysis, Judgement, Negative, Operation
 
 Method = Literal["yes_no", "likelihood"]
 
@@ -58,28 +58,36 @@ def by_margin(negative: Sequence[float], positive: Sequence[float], other: Seque
 
 async def judge_requirements(
     pair: Pair, analysis: Analysis, negatives: Sequence[Negative], method: Method, asker: Asker
-) -> list[Judged]:
-    """Judge every requirement of the analysis on every negative.
+) -> list[Judged | EngineError]:
+    """Judge every requirement of the analysis on every negative; an error stands for one that was not judged.
 
     Asked of the LLM where it can be asked. Otherwise an edit is judged by what it changed, and a rewritten
     passage by how likely it makes each requirement's evidence, between the positive and a mined negative.
+
+    Raises:
+        EngineError: what all of them are compared with was not to be had.
     """
     if method == "yes_no":
-        asked = (ask_judge(n.full_text, pair.query.text, analysis, asker) for n in negatives)
-        return list(await asyncio.gather(*asked))
+        return await settled(ask_judge(n.full_text, pair.query.text, analysis, asker) for n in negatives)
     if all(n.edit for n in negatives):
         return [Judged(judge_edit(n, analysis, pair)) for n in negatives]
     other = pair.references[-1].full_text if pair.references else ""
     texts = [pair.positive.full_text, other, *(n.full_text for n in negatives)]
-    positive, apart, *rest = await asyncio.gather(*(evidence_likelihoods(t, analysis, asker) for t in texts))
+    positive, apart, *rest = await settled(evidence_likelihoods(t, analysis, asker) for t in texts)
+    if isinstance(positive, EngineError):
+        raise positive
+    if isinstance(apart, EngineError):
+        raise apart
     return [
-        Judged(
+        own
+        if isinstance(own, EngineError)
+        else Judged(
             [
                 Judgement(requirement_id=r.id, score=score)
-                for r, score in zip(analysis.requirements, by_margin(likelihoods, positive, apart), strict=True)
+                for r, score in zip(analysis.requirements, by_margin(own, positive, apart), strict=True)
             ]
         )
-        for likelihoods in rest
+        for own in rest
     ]
 
 
@@ -106,16 +114,43 @@ def judgement_scores(judged: Judged, analysis: Analysis, broken: int, certain: b
     return scores if judged.answers is None else scores | {"answers": judged.answers}
 
 
-async def query_scores(pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float]]:
-    """Return how likely each negative makes the query, and how fluent it is, against the positive, in nats a token."""
+def llm_scores(
+    negative: Negative,
+    analysis: Analysis,
+    judged: Judged,
+    query: Mapping[str, float],
+    method: Method,
+) -> dict[str, float]:
+    """Return every score that needs the LLM.
+
+    Args:
+        negative: the negative.
+        analysis: its analysis.
+        judged: what was said of the negative.
+        query: its `query_scores`; empty where the engine tells no likelihoods.
+        method: how it was judged.
+    """
+    certain = method == "yes_no" or negative.edit is not None
+    scores = judgement_scores(judged, analysis, negative.requirement_id, certain) | dict(query)
+    if query and negative.edit and negative.edit.operation is Operation.REPLACE:
+        scores["replaced_margin"] = query["likelihood_margin"]
+    return scores
+
+
+async def query_scores(pair: Pair, negatives: Sequence[Negative], asker: Asker) -> list[dict[str, float] | EngineError]:
+    """Return how likely each negative makes the query, and how fluent it is, against the positive, in nats a token.
+
+    Raises:
+        EngineError: the positive's own likelihood was not to be had.
+    """
     texts = [pair.positive.full_text, *(n.full_text for n in negatives)]
-    values = await asyncio.gather(*(asker.likelihood(query_segments(t, pair.query.text)) for t in texts))
-    passage, query = values[0]
+    positive, *rest = await settled(asker.likelihood(query_segments(t, pair.query.text)) for t in texts)
+    if isinstance(positive, EngineError):
+        raise positive
+    passage, query = positive
     return [
-        {
-            "query_logprob": own_query,
-            "likelihood_margin": query - own_query,
-            "fluency": own_passage - passage,
-        }
-        for own_passage, own_query in values[1:]
+        own
+        if isinstance(own, EngineError)
+        else {"query_logprob": own[1], "likelihood_margin": query - own[1], "fluency": own[0] - passage}
+        for own in rest
     ]

@@ -37,6 +37,7 @@ class Step(Record):
 
     Attributes:
         lost: failures of single negatives where the pair has others.
+        again: parts that are to be done anew, by the names that failures have for them; the rest is kept.
     """
 
     pair_id: str
@@ -44,4 +45,5 @@ class Step(Record):
     negatives: list[Negative] = []
     failure: Failure | None = None
     lost: list[Failure] = []
+    again: list[str] = []
     usage: Usage = Usage()

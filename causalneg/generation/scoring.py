@@ -1,7 +1,8 @@
 """Every score of a negative that needs no LLM: from the texts, and from the base encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from causalneg.generation.edit.author import Encode
 from causalneg.generation.gates import edits
 from causalneg.generation.gates.copying import copied_from_reference, copied_runs, near_copy, query_copied
 from causalneg.generation.gates.spans import answer_left
@@ -10,6 +11,8 @@ from causalneg.generation.rows import Pair
 from causalneg.generation.text import words
 from causalneg.margins import relative_score
 from causalneg.records import Analysis, Negative
+
+Rescore = Callable[[str, Sequence[str]], list[float]]  # a query and texts to a cross-encoder's scores
 
 
 def text_scores(
@@ -43,6 +46,42 @@ def text_scores(
         "answer_left": what,
     }
     return scores | edits.edit_scores(negative, pair), {name: text for name, text in notes.items() if text}
+
+
+class Scorer:
+    """Scores that need no LLM.
+
+    Args:
+        encode: the base encoder.
+        style: of the corpus.
+        rescore: the cross-encoder, if there is one.
+    """
+
+    def __init__(self, encode: Encode, style: CorpusStyle, rescore: Rescore | None = None) -> None:
+        self._encode, self._style, self._rescore = encode, style, rescore
+
+    def scores(
+        self, pair: Pair, analysis: Analysis, negatives: Sequence[Negative]
+    ) -> list[tuple[dict[str, float], dict[str, str]]]:
+        """Return each negative's scores, and for some of them what they are about."""
+        if not negatives:
+            return []
+        rows = []
+        for negative, vectors in zip(negatives, self._encoder_scores(pair, negatives), strict=True):
+            scores, notes = text_scores(negative, pair, analysis, self._style)
+            rows.append((scores | vectors, notes))
+        return rows
+
+    def _encoder_scores(self, pair: Pair, negatives: Sequence[Negative]) -> list[dict[str, float]]:
+        query = pair.query.text
+        texts = [pair.positive.full_text, *(n.full_text for n in negatives)]
+        positive, *own = (self._encode(texts, "passage") @ self._encode([query], "query")[0]).tolist()
+        rows = [encoder_scores(score, positive, pair.mined_scores) for score in own]
+        if self._rescore:
+            best, *crossed = self._rescore(query, texts)
+            for row, score in zip(rows, crossed, strict=True):
+                row |= {"cross_score": score, "cross_relative_score": relative_score(score, best)}
+        return rows
 
 
 def hardness(score: float, mined_scores: Sequence[float]) -> float:

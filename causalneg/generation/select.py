@@ -69,10 +69,13 @@ GATES: tuple[Gate, ...] = (
 )
 
 DUPLICATE, SURPLUS, VIOLATION_SHARE = "duplicate", "negatives_per_query", "max_violation_share"
+FAILED = "failed"  # it could not be scored; stands in the drafts, with the reason
 
 
 def rejection(negative: Negative, thresholds: GateSettings) -> tuple[str, str] | None:
-    """Return name and reason of the first gate that a negative does not pass, or None."""
+    """Return name and reason of the first gate that a negative does not pass, or None; or why it has no scores."""
+    if negative.rejected_by == FAILED:
+        return FAILED, negative.reason or ""
     for gate in GATES:
         if reason := gate.reason(negative, thresholds):
             return gate.name, reason

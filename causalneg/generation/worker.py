@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from causalneg.embedding import encode, load_cross_encoder, load_encoder
-from causalneg.generation.author import Author, Rescore, Writer
+from causalneg.generation.author import Author, Writer
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.capability import Capability, Mode, check
 from causalneg.generation.drafts import Drafts
@@ -17,6 +17,7 @@ from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.style import CorpusStyle
 from causalneg.generation.job import Job, start_engine
 from causalneg.generation.judge import Method
+from causalneg.generation.scoring import Rescore
 from causalneg.models import ResolvedModel
 from causalneg.workspace import Workspace
 

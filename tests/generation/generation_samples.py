@@ -103,3 +103,13 @@ class ScriptedEngine:
 def first_option(_number: int, schema: dict[str, Any]) -> Completion:
     """Take the first of the options."""
     return Completion(json.dumps({"choice": schema["properties"]["choice"]["enum"][0]}), "stop", 50, 10, 5)
+
+
+def is_judgement(schema: dict[str, Any]) -> bool:
+    """Whether a schema asks for a judgement."""
+    return "answers" in schema["properties"]
+
+
+def verdicts(schema: dict[str, Any], met: str = "no", answers: str = "no") -> dict[str, str]:
+    """Give the same verdict on every requirement that a schema names, and one on the query."""
+    return {name: answers if name == "answers" else met for name in schema["properties"]}

@@ -1,12 +1,13 @@
 """Pairs through all steps: lineage and scores in every row, failures as rows, deaths charged to the pair that kills."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_samples import LINEAGE, PAIR, ScriptedEngine, encode, first_option, pairs, style
+from generation_samples import LINEAGE, PAIR, ScriptedEngine, encode, first_option, is_judgement, pairs, style, verdicts
 
 from causalneg.config import EngineSettings, GenerateSettings
 from causalneg.errors import UserError
@@ -102,17 +103,23 @@ def stumbling(*_: Any) -> Completion:
         (lambda *_: Completion('{"choice":', "length", 50, 0, 16), "length", True, 2),
         (lambda *_: Completion("nonsense", "stop", 50, 0, 16), "invalid_json", True, 2),
         (refusing, "too_long", False, 1),
-        (stumbling, "IndexError", False, 1),
     ],
 )
-def test_what_goes_wrong_is_a_failure_row_of_its_pair(
+def test_a_choice_that_goes_wrong_loses_what_was_to_be_chosen(
     answer: Callable[..., Completion], kind: str, retryable: bool, attempts: int
 ) -> None:
-    rows = through(ScriptedEngine(answer))
-    failure = rows[-1].failure
-    assert failure is not None
-    assert (failure.kind, failure.retryable, failure.attempts) == (kind, retryable, attempts)
-    assert rows[-1].negatives == []
+    last = through(ScriptedEngine(answer))[-1]
+    assert last.failure is None
+    assert {(f.kind, f.retryable, f.attempts) for f in last.lost} == {(kind, retryable, attempts)}
+    assert {f.part for f in last.lost} == {"replace 2"}
+    assert {n.edit.operation for n in last.negatives if n.edit} == {Operation.DROP, Operation.GRAFT}  # one graft only
+
+
+def test_what_goes_wrong_unforeseen_is_a_failure_row_of_its_pair() -> None:
+    last = through(ScriptedEngine(stumbling))[-1]
+    assert last.failure is not None
+    assert (last.failure.kind, last.failure.retryable, last.failure.attempts) == ("IndexError", False, 1)
+    assert last.negatives == []
 
 
 def test_a_users_mistake_stops_the_work() -> None:
@@ -278,8 +285,8 @@ def test_without_likelihoods_the_evidence_is_asked_for_and_no_likelihood_is_scor
             raise AssertionError("it tells none")
 
     def answer(number: int, schema: dict[str, Any]) -> Completion:
-        if "meets" in schema["properties"]:
-            return Completion('{"meets":"no"}', "stop", 5, 0, 5)
+        if is_judgement(schema):
+            return Completion(json.dumps(verdicts(schema)), "stop", 5, 0, 5)
         return first_option(number, schema)
 
     async def run() -> Step:

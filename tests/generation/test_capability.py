@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from free_samples import LINEAGE, PROFILE, rewrite_answer
+from free_samples import LINEAGE, PROFILE, passage_answer, rewrite_answer
+from generation_samples import is_judgement, verdicts
 
 from causalneg.config import EngineSettings, GenerateSettings
 from causalneg.generation.capability import BuiltIn, Capability, balanced_accuracy, built_in, check
@@ -66,10 +67,11 @@ class Model:
 
     def _answer(self, content: str, schema: dict[str, Any]) -> dict[str, Any]:
         flat = " ".join(content.split())
-        if "meets" in schema["properties"]:
+        if is_judgement(schema):
             self.asked.append("judge")
-            whole = any(row.text in flat for row in built_in())
-            return {"meets": "yes" if whole or not self.judges else "no"}
+            if any(row.text in flat for row in built_in()) or not self.judges:
+                return verdicts(schema, "yes", "yes")
+            return verdicts(schema, "moot", "no")
         row = next(row for row in built_in() if row.query in flat)
         if "requirements" in schema["properties"]:
             self.asked.append("analyse")
@@ -79,14 +81,17 @@ class Model:
                 for r in row.requirements
             ]  # fmt: skip
             if not self.analyses:
-                requirements[0]["evidence"] = "what nobody wrote"
-            return row.model_dump(include={"core_need", "how_positive_answers", "answer_boundary"}) | {
-                "requirements": requirements
-            }
+                requirements[0]["evidence"] = requirements[1]["evidence"] = "what nobody wrote"
+            said = {"self_contained": True, "answering_candidates": [], "requirements": requirements}
+            return row.model_dump(include={"core_need", "how_positive_answers", "answer_boundary"}) | said
         self.asked.append("write")
-        text = "The year was quiet in the harbour, and the records of the town hold little else."
-        said = text if self.writes else f"{text} All of it was the work of {row.answer}."
-        return rewrite_answer(origin="from_scratch", candidate=0, title=row.title, text=said)
+        texts = ("The year was quiet in the harbour.", "The records of the town hold little else.")
+        ending = "" if self.writes else f" All of it was the work of {row.answer}."
+        passages = [
+            passage_answer(task, origin="from_scratch", candidate=0, title=row.title, text=f"{text}{ending}")
+            for task, text in enumerate(texts, 1)
+        ]
+        return rewrite_answer(*passages)
 
     async def likelihood(self, segments: Sequence[str]) -> Likelihood:
         """Tell a likelihood, if it can."""

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - typographic characters are meant
 """Analyses: what the LLM is asked, what it may answer, and that nothing else passes."""
 
 import json

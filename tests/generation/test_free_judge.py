@@ -42,7 +42,8 @@ def test_the_chat_lists_the_requirements_behind_the_passage() -> None:
     system, user = judge_chat("The passage.", "The query?", REQUIREMENTS)
     assert user["content"] == (
         "<passage>\nThe passage.\n</passage>\n<query>\nThe query?\n</query>\n"
-        "<requirements>\n1. The passage says thing 1.\n3. The passage says thing 3.\n</requirements>\nCheck the passage."
+        "<requirements>\n1. The passage says thing 1.\n3. The passage says thing 3.\n</requirements>\n"
+        "Check the passage."
     )
     assert judge_chat("Another.", "The query?", REQUIREMENTS)[0] == system
 

@@ -1,12 +1,13 @@
 """Writes negatives in `edit` mode: finds the evidence and what may take its place, and lets the LLM choose."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.ask import Asker
+from causalneg.generation.ask import Asker, Lost, settled
 from causalneg.generation.edit.evidence import (
     closed,
     evidence_of,
@@ -38,7 +39,7 @@ from causalneg.generation.engines import EngineError
 from causalneg.generation.prompts import query_segments
 from causalneg.generation.rows import Pair
 from causalneg.generation.text import Kind, common_words, find, sentences
-from causalneg.records import Analysis, Lineage, Negative, Requirement, ViolationType, content_id, full_text
+from causalneg.records import Analysis, Lineage, Negative, Passage, ViolationType, content_id, full_text
 
 Encode = Callable[[Sequence[str], str], np.ndarray]  # texts and «query» or «passage» to vectors of length 1
 
@@ -48,6 +49,16 @@ _REPLACEMENTS = 3  # negatives made by replacing
 _LOOKED_AT = 30  # names looked at for one to replace
 # Least cosine of two names: below it a person gives way to a place, or a song to a town.
 _ALIKE = 0.42
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An edit, or why there is none: its name among those of its analysis, what it breaks, and how."""
+
+    part: str
+    requirement: int
+    kind: ViolationType
+    edited: Edited | EngineError
 
 
 class EditAuthor:
@@ -81,22 +92,33 @@ class EditAuthor:
             lineage=self._lineage,
         )
 
-    async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
-        """Edit the positive: without the evidence, with another sentence in its place, with other constraints."""
-        parts = sentences(pair.positive.text)
+    async def perturb(
+        self, pair: Pair, analysis: Analysis, asker: Asker, parts: Collection[str] | None = None
+    ) -> list[Negative | Lost]:
+        """Edit the positive: without the evidence, with another sentence in its place, with other constraints.
+
+        Or only those parts that are asked for.
+        """
+        whole = sentences(pair.positive.text)
         evidence = analysis.how_positive_answers.split("\n")
-        chosen = [at for at, s in enumerate(parts) if s in evidence]
-        places = closed(parts, chosen, pair.query.text, pair.positive.title)
-        dropped = drop(pair.positive, places)
-        grafted, replaced = await asyncio.gather(self._graft(pair, places, asker), self._replace(pair, analysis, asker))
+        chosen = [at for at, s in enumerate(whole) if s in evidence]
+        places = closed(whole, chosen, pair.query.text, pair.positive.title)
+        grafted, replaced = await asyncio.gather(
+            self._graft(pair, places, asker, parts), self._replace(pair, analysis, asker, parts)
+        )
+        dropped = drop(pair.positive, places) if parts is None else None
         edits = [
-            *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[:1]),
+            *grafted[:1],
             *replaced,
-            *([(NEED_ID, ViolationType.INTENT_DRIFT, dropped)] if dropped else []),
-            *((NEED_ID, ViolationType.ATTRIBUTE_SHIFT, edited) for edited in grafted[1:]),
+            *([_Made("drop", NEED_ID, ViolationType.INTENT_DRIFT, dropped)] if dropped else []),
+            *grafted[1:],
         ][: self._settings.candidates]
-        by_id = {r.id: r for r in analysis.requirements}
-        return [self._negative(pair, analysis, by_id[number], kind, edited) for number, kind, edited in edits]
+        return [
+            Lost(made.part, made.edited)
+            if isinstance(made.edited, EngineError)
+            else self._negative(pair, analysis, made.requirement, made.kind, made.edited)
+            for made in edits
+        ]
 
     async def _evidence(self, pair: Pair, parts: list[str], asker: Asker) -> list[int]:
         if len(parts) == 1:
@@ -147,28 +169,45 @@ class EditAuthor:
         order = sorted(range(len(options)), key=lambda at: -cosines[at])
         return [options[at] for at in order if cosines[at] >= _ALIKE]
 
-    async def _replace(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[tuple[int, ViolationType, Edited]]:
+    async def _replace(
+        self, pair: Pair, analysis: Analysis, asker: Asker, parts: Collection[str] | None
+    ) -> list[_Made]:
         shared, options = await asyncio.to_thread(self._shared, pair)
-        used = list(dict.fromkeys(constraint for group in shared for constraint in group))
-        picked = await asyncio.gather(*(self._pick(pair, c, options[c], asker) for c in used))
+        wanted = {n: group for n, group in enumerate(shared, NEED_ID + 1) if parts is None or f"replace {n}" in parts}
+        used = list(dict.fromkeys(constraint for group in wanted.values() for constraint in group))
+        picked = await settled(self._pick(pair, c, options[c], asker) for c in used)
         alternative = dict(zip(used, picked, strict=True))
         kinds = {r.id: r.violations[0].type for r in analysis.requirements if r.critical}
         return [
-            (number, kinds[number], replace_constraints(pair.positive, [(c, alternative[c]) for c in group]))
-            for number, group in enumerate(shared, NEED_ID + 1)
+            _Made(f"replace {number}", number, kinds[number], _replaced(pair.positive, group, alternative))
+            for number, group in wanted.items()
         ]
 
     async def _pick(self, pair: Pair, constraint: Constraint, options: list[Alternative], asker: Asker) -> Alternative:
         context, texts = gap(pair.positive, constraint), [option.text for option in options]
         return options[await asker.choose("choose_replacement", texts, constraint.span.text, context=context)]
 
-    async def _graft(self, pair: Pair, places: Sequence[int], asker: Asker) -> list[Edited]:
+    async def _graft(
+        self, pair: Pair, places: Sequence[int], asker: Asker, parts: Collection[str] | None
+    ) -> list[_Made]:
+        """Put other sentences in the evidence's place, one after the other, since none is taken twice."""
+        names = [f"graft {number}" for number in range(_GRAFTS)]
+        if parts is not None and not any(name in parts for name in names):
+            return []
+        made = await self._grafts(pair, places, asker)
+        rows = [_Made(n, NEED_ID, ViolationType.ATTRIBUTE_SHIFT, e) for n, e in zip(names, made, strict=False)]
+        return [row for row in rows if parts is None or row.part in parts]
+
+    async def _grafts(self, pair: Pair, places: Sequence[int], asker: Asker) -> list[Edited | EngineError]:
         options = await asyncio.to_thread(self._harmless, pair, places)
-        made: list[Edited] = []
+        made: list[Edited | EngineError] = []
         while options and len(made) < _GRAFTS:
             context = sentence_gap(pair.positive, places)
             shown = options[: self._settings.alternatives]
-            chosen = shown[await asker.choose("choose_sentence", shown, f"graft {len(made)}", context=context)]
+            try:
+                chosen = shown[await asker.choose("choose_sentence", shown, f"graft {len(made)}", context=context)]
+            except EngineError as error:
+                return [*made, error]
             options.remove(chosen)
             used = [chosen, *options[: len(places) - 1]]
             options = [o for o in options if o not in used]
@@ -188,9 +227,8 @@ class EditAuthor:
         near = harmless(query, evidence, options, _GRAFT_MARGIN, _GRAFTS * self._settings.alternatives)
         return [found[at].text for at in near]
 
-    def _negative(
-        self, pair: Pair, analysis: Analysis, requirement: Requirement, kind: ViolationType, edited: Edited
-    ) -> Negative:
+    def _negative(self, pair: Pair, analysis: Analysis, number: int, kind: ViolationType, edited: Edited) -> Negative:
+        requirement = next(r for r in analysis.requirements if r.id == number)
         why = next(v.why_not_answer for v in requirement.violations if v.type == kind)
         return Negative(
             id=content_id("negative", analysis.id, requirement.id, edited.title, edited.text),
@@ -208,3 +246,14 @@ class EditAuthor:
             edit=edited.edit,
             lineage=self._lineage,
         )
+
+
+def _replaced(
+    positive: Passage, group: Sequence[Constraint], alternative: Mapping[Constraint, Alternative | EngineError]
+) -> Edited | EngineError:
+    """Replace a group of constraints; where an alternative was not to be had, return why."""
+    chosen = [(constraint, alternative[constraint]) for constraint in group]
+    for _, other in chosen:
+        if isinstance(other, EngineError):
+            return other
+    return replace_constraints(positive, [(c, other) for c, other in chosen if not isinstance(other, EngineError)])

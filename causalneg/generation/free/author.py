@@ -1,10 +1,9 @@
 """Writes negatives in `rewrite` mode: the LLM writes the analysis and the passages itself."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.ask import Asker
+from causalneg.generation.ask import Asker, Lost, settled
 from causalneg.generation.engines import Completion, EngineError
 from causalneg.generation.free import ANSWER_FAULTS, AnswerError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
@@ -48,35 +47,40 @@ class FreeAuthor:
             settings.temperature,
         )
 
-    async def perturb(self, pair: Pair, analysis: Analysis, asker: Asker) -> list[Negative | EngineError]:
+    async def perturb(
+        self, pair: Pair, analysis: Analysis, asker: Asker, parts: Collection[str] | None = None
+    ) -> list[Negative | Lost]:
         """Have the LLM write all passages of a pair in one answer, and once more each one that can't be taken.
 
-        Returns:
-            The negatives; an error stands for a task that could not be done or that the LLM found not feasible.
+        Where only some parts are asked for, they are written one by one. A task that the LLM finds not feasible is
+        lost, and gives its place to the next one.
         """
-        count = self._settings.candidates
-        tasks = plan_rewrites(analysis, self._lineage.seed)[: _MOST_TASKS * count]
+        tasks = plan_rewrites(analysis, self._lineage.seed)[: _MOST_TASKS * self._settings.candidates]
         if not tasks:
-            return [EngineError("infeasible", "no requirement of the analysis can be broken", retryable=False)]
+            return [Lost("rewrite", EngineError("infeasible", "no requirement can be broken", retryable=False))]
+        if parts is not None:
+            return await self._each(pair, analysis, [task for task in tasks if str(task) in parts], asker)
+        count = min(self._settings.candidates, len(tasks))
         try:
-            first = await self._write(pair, analysis, tasks, min(count, len(tasks)), asker)
+            first = await self._write(pair, analysis, tasks, count, asker)
         except EngineError as error:
             if error.kind not in ANSWER_FAULTS:
                 raise
             first = Rewrites({}, {}, {})
-        left = [n for n in range(1, len(tasks) + 1) if n not in first.negatives and n not in first.infeasible]
-        again = left[: count - len(first.negatives)]
-        alone = await asyncio.gather(*(self._alone(pair, analysis, tasks[n - 1], asker) for n in again))
-        skipped = [_infeasible(tasks[n - 1], why) for n, why in first.infeasible.items()]
-        return [*first.negatives.values(), *alone, *skipped]
+        left = [t for n, t in enumerate(tasks, 1) if n not in first.negatives and n not in first.infeasible]
+        rest = await self._each(pair, analysis, left[: count - len(first.negatives)], asker)
+        skipped = [_infeasible(tasks[number - 1], why) for number, why in first.infeasible.items()]
+        return [*first.negatives.values(), *rest, *skipped]
 
-    async def _alone(self, pair: Pair, analysis: Analysis, task: Task, asker: Asker) -> Negative | EngineError:
-        """Have the LLM write the passage of one task."""
-        try:
-            made = await self._write(pair, analysis, [task], 1, asker)
-        except EngineError as error:
-            return error
-        return made.negatives[1] if made.negatives else _infeasible(task, made.infeasible[1])
+    async def _each(self, pair: Pair, analysis: Analysis, tasks: Sequence[Task], asker: Asker) -> list[Negative | Lost]:
+        """Have the LLM write the passage of each task in an answer of its own."""
+        made = await settled(self._write(pair, analysis, [task], 1, asker) for task in tasks)
+        return [
+            Lost(str(task), own)
+            if isinstance(own, EngineError)
+            else own.negatives.get(1) or _infeasible(task, own.infeasible[1])
+            for task, own in zip(tasks, made, strict=True)
+        ]
 
     async def _write(self, pair: Pair, analysis: Analysis, tasks: Sequence[Task], count: int, asker: Asker) -> Rewrites:
         references = self._candidates(pair, analysis)
@@ -90,7 +94,7 @@ class FreeAuthor:
         return await asker.ask(
             lambda _: rewrite_chat(pair, analysis, tasks, count, self._profile, references),
             parse,
-            f"rewrite {count} {tasks[0]} {tasks[0].violation.direction}",
+            f"{count} of {tasks[0]}",
             rewrite_schema(len(tasks), count, len(references)),
             self._settings.max_tokens,
             self._settings.temperature,
@@ -101,5 +105,5 @@ class FreeAuthor:
         return [r for r in pair.references if r.id not in analysis.answering][: self._settings.references]
 
 
-def _infeasible(task: Task, why: str) -> EngineError:
-    return EngineError("infeasible", f"{task}: {why}", retryable=False)
+def _infeasible(task: Task, why: str) -> Lost:
+    return Lost(str(task), EngineError("infeasible", why, retryable=False))

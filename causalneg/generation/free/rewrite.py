@@ -60,7 +60,8 @@ class Task:
     violation: Violation
 
     def __str__(self) -> str:
-        return f"requirement {self.requirement.id}, {self.violation.type}"
+        """Name it among the tasks of its analysis."""
+        return f"rewrite {self.requirement.id} {self.violation.type}: {self.violation.direction}"
 
 
 @dataclass(frozen=True)
