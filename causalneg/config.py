@@ -236,6 +236,12 @@ class GenerateSettings(Settings):
     engine: EngineSettings = EngineSettings()
     gates: GateSettings = GateSettings()
 
+    @model_validator(mode="after")
+    def _gates_have_scores(self) -> "GenerateSettings":
+        if self.gates.max_cross_score is not None and self.cross_encoder is None:
+            raise ValueError("gates.max_cross_score needs cross_encoder, which gives that score")
+        return self
+
 
 class LossSettings(Settings):
     """What training minimises. The defaults are the published ones."""

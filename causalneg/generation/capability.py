@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Literal
 
 from pydantic import BaseModel
 
@@ -14,17 +13,15 @@ from causalneg.generation.engines import Engine, EngineError
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.spans import spans_left
 from causalneg.generation.gates.style import form_defects
-from causalneg.generation.judge import Method, ask_yes_no
+from causalneg.generation.judge import ask_yes_no
 from causalneg.generation.profiles import Profile
-from causalneg.generation.rows import Pair, Usage
+from causalneg.generation.rows import Method, Mode, Pair, Usage
 from causalneg.records import Analysis, Lineage, Negative, Passage, Query, Record, Requirement, ViolationType, full_text
 
 # A judge that is wrong more often than this says too little about a single requirement.
 _LEAST_JUDGED = 0.8
 _LEAST_WRITTEN = 0.75  # share of the analyses, and of the passages, that hold
 _JUDGED_PAIRS, _WRITTEN_PAIRS = 6, 4
-
-Mode = Literal["edit", "rewrite"]
 
 
 class Counterfactual(Record):

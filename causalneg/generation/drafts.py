@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from causalneg.generation.rows import Pair, Step
+from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
 from causalneg.workspace import Workspace
 
@@ -94,6 +94,24 @@ class Drafts:
     def write_outcomes(self, batch: str, rows: Iterable[Outcome]) -> None:
         """Mark the pairs of a batch as done."""
         self.workspace.write_rows(f"{self.folder}/outcomes", batch, Outcome, rows)
+
+    def procedure(self) -> Procedure | None:
+        """Return how the negatives are made and scored; None before the model was checked."""
+        name = f"{self.folder}/procedure.json"
+        exists = self.workspace.exists(name)
+        return Procedure.model_validate_json(self.workspace.read_bytes(name)) if exists else None
+
+    def write_procedure(self, procedure: Procedure) -> None:
+        """Say how the negatives are made and scored."""
+        self.workspace.write_bytes(f"{self.folder}/procedure.json", procedure.model_dump_json().encode())
+
+    def reopen(self, batch: str, rows: Iterable[Step]) -> None:
+        """Keep what the last step made of a batch, and have done again of it what is marked to be."""
+        kept = list(rows)
+        again = {row.pair_id for row in kept if row.again}
+        if again:  # the outcomes first: see `forget_failures`
+            self.write_outcomes(batch, _without(self.read_outcomes(batch), again))
+        self.write_step(STEPS[-1], batch, kept)
 
     def unfinished(self) -> tuple[list[str], list[Outcome]]:
         """Return the batches that have pairs to do, and the outcomes of the pairs that are done."""

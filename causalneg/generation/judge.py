@@ -1,17 +1,14 @@
 """Judges which requirements a negative meets: asked yes or no, by likelihood, or by the edit itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from causalneg.generation.ask import Asker, answered, settled
 from causalneg.generation.engines import EngineError
 from causalneg.generation.free.judge import judge_chat, judge_schema, meets_log_odds
 from causalneg.generation.gates.requirements import judge_edit
 from causalneg.generation.prompts import fill, prompt, query_segments
-from causalneg.generation.rows import Pair
+from causalneg.generation.rows import Method, Pair
 from causalneg.records import Analysis, Judgement, Negative, Operation
-
-Method = Literal["yes_no", "likelihood"]
 
 _ANSWER_TOKENS = 16  # room for {"meets":"yes"}
 _TOP = 20  # tokens whose probabilities are looked at

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from causalneg.console import Reporter
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.job import Job
-from causalneg.generation.select import select
-from causalneg.generation.worker import batch_worker, modes, read_capability
+from causalneg.generation.select import cases, select
+from causalneg.generation.worker import batch_worker, read_capability
 from causalneg.records import Negative, Outcome
 
 _ROWS = 5
@@ -99,11 +99,12 @@ async def _work(job: Job, batches: Sequence[str]) -> float:
 
 
 def _show_rows(drafts: Drafts, job: Job, batches: Sequence[str], report: Reporter) -> None:
+    procedure = drafts.procedure()
     shown: list[tuple[str, Negative]] = []
     for batch in batches:
         queries = {p.id: p.query.text for p in drafts.pairs(batch)}
         for step in drafts.read_step(STEPS[-1], batch).values():
-            rows = sorted(select(step.negatives, job.settings), key=lambda n: n.verdict)
+            rows = sorted(select(cases(step, procedure), job.settings), key=lambda n: n.verdict)
             shown += [(queries[step.pair_id], n) for n in rows[:1]]
     for query, negative in shown[:_ROWS]:
         report.line(f"\nquery        {query}")
@@ -127,7 +128,8 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     )
     _show_rows(drafts, job, batches, report)
     model = job.model
-    mode, judge = modes(job, capability) if capability else (job.settings.mode, job.settings.judge)
+    procedure = drafts.procedure()
+    mode, judge = (procedure.mode, procedure.judge) if procedure else (job.settings.mode, job.settings.judge)
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
         ["mode, judge", f"{mode}, {judge}"],

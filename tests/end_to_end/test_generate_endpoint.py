@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from causalneg.generation.drafts import Drafts
 from causalneg.generation.pairs import train_pairs
 from causalneg.records import Failure, Negative, Outcome
 from causalneg.workspace import Workspace
@@ -247,6 +248,40 @@ def test_reselecting_without_scores_is_refused_before_anything_is_lost(workspace
         assert "--reselect asks no LLM" in done.stderr
         assert "Traceback" not in done.stderr
         assert server.asked == []
+
+
+def test_drafts_that_lack_a_score_of_the_llm_are_judged_again_and_not_written_again(workspace: Workspace) -> None:
+    with endpoint() as server:
+        assert generate(workspace, server).returncode == 0
+        verdicts = {n.id: n.verdict for n in workspace.read_rows("negatives", Negative)}
+        (folder,) = workspace.list_files(["drafts"], "procedure.json")
+        drafts = Drafts(workspace, folder.split("/")[1])
+        for batch, steps in drafts.steps("scored"):  # as if there had been no gate for it
+            rows = [
+                s.model_copy(
+                    update={
+                        "negatives": [
+                            n.model_copy(update={"scores": {k: v for k, v in n.scores.items() if k != "fluency"}})
+                            for n in s.negatives
+                        ]
+                    }
+                )
+                for s in steps
+            ]
+            drafts.write_step("scored", batch, rows)
+        done = generate(workspace, server, "--reselect", "--gates.min-fluency", "-0.9")
+        assert done.returncode == 2
+        assert "--reselect asks no LLM" in done.stderr
+        assert "lack its scores" in done.stderr
+        asked = len(server.asked)
+        done = generate(workspace, server, "--gates.min-fluency", "-0.9")
+        assert done.returncode == 0, done.stderr
+        again = server.asked[asked:]
+        assert again
+        assert not [body for body in again if "messages" in body]  # likelihoods alone
+        check_counts(workspace)
+        assert {n.id for n in workspace.read_rows("negatives", Negative)} == verdicts.keys()
+        assert all("fluency" in n.scores for n in workspace.read_rows("negatives", Negative))
 
 
 def test_a_plan_shows_rows_and_is_not_paid_twice(workspace: Workspace) -> None:

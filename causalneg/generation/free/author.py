@@ -8,7 +8,7 @@ from causalneg.generation.engines import EngineError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
 from causalneg.generation.free.rewrite import parse_rewrite, plan_rewrites, rewrite_chat, rewrite_schema
 from causalneg.generation.profiles import Profile
-from causalneg.generation.rows import Pair
+from causalneg.generation.rows import Mode, Pair
 from causalneg.records import Analysis, Lineage, Negative, Requirement, Violation
 
 
@@ -20,6 +20,8 @@ class FreeAuthor:
         profile: what counts as relevant in the data set.
         lineage: what is written into every row.
     """
+
+    mode: Mode = "rewrite"
 
     def __init__(self, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> None:
         self._settings, self._profile, self._lineage = settings, profile, lineage
