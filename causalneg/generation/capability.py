@@ -1,14 +1,15 @@
 """Checks on a few built-in pairs what an LLM can be asked, and picks mode and judge by it."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.ask import Asker
+from causalneg.errors import UserError
+from causalneg.generation.ask import Asker, Lost, UnusableAnswerError, answered
 from causalneg.generation.engines import Engine, EngineError
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.spans import spans_left
@@ -16,12 +17,14 @@ from causalneg.generation.gates.style import form_defects
 from causalneg.generation.judge import ask_yes_no
 from causalneg.generation.profiles import Profile
 from causalneg.generation.rows import Method, Mode, Pair, Usage
-from causalneg.records import Analysis, Lineage, Negative, Passage, Query, Record, Requirement, ViolationType, full_text
+from causalneg.records import Analysis, Lineage, Passage, Query, Record, Requirement, ViolationType, full_text
 
 # A judge that is wrong more often than this says too little about a single requirement.
 _LEAST_JUDGED = 0.8
 _LEAST_WRITTEN = 0.75  # share of the analyses, and of the passages, that hold
 _JUDGED_PAIRS, _WRITTEN_PAIRS = 6, 4
+
+Judged = TypeVar("Judged", float, bool)
 
 
 class Counterfactual(Record):
@@ -80,24 +83,42 @@ class Capability(BaseModel):
         judged: share of requirements judged rightly when asked yes or no, met and broken ones weighing the same.
         analysed: share of the analyses that hold.
         written: share of the passages that are well formed and don't give the answer.
-        mode: the mode that this allows.
-        judge: the way to judge that this allows.
         usage: what the check took.
     """
 
     likelihoods: bool
-    judged: float
-    analysed: float | None
-    written: float | None
-    mode: Mode
-    judge: Method
-    usage: Usage
+    judged: float | None = None
+    analysed: float | None = None
+    written: float | None = None
+    usage: Usage = Usage()
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether it can be asked yes or no, and trusted with writing."""
+        return self.judged is not None and self.judged >= _LEAST_JUDGED
+
+    @property
+    def can_analyse(self) -> bool:
+        """Whether enough of its analyses hold."""
+        return self.analysed is not None and self.analysed >= _LEAST_WRITTEN
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that this allows."""
+        return "rewrite" if self.written is not None and self.written >= _LEAST_WRITTEN else "edit"
+
+    @property
+    def judge(self) -> Method:
+        """The way to judge that this allows."""
+        return "yes_no" if self.can_judge or not self.likelihoods else "likelihood"
 
     def reasons(self) -> dict[str, str]:
-        """Return why mode and judge were picked, in words."""
+        """Return why mode and judge were picked, in words, where they were."""
+        if self.judged is None:
+            return {}
         right = f"{self.judged:.0%} of the built-in requirements judged rightly by yes or no"
         judge = f"{right}; {_LEAST_JUDGED:.0%} are asked for"
-        if self.judged < _LEAST_JUDGED and not self.likelihoods:
+        if not self.can_judge and not self.likelihoods:
             judge += ", but this endpoint tells no likelihoods to judge by instead"
         if self.analysed is None:
             mode = f"{right}: too few to be trusted with writing"
@@ -159,35 +180,37 @@ class _Check:
             try:
                 judgements = await ask_yes_no(full_text(title, text), row.query, analysis, self._asker)
                 scores.extend(j.score for j in judgements)
-            except EngineError:
-                scores.extend(wrong for _ in chosen)  # no answer is a wrong one
+            except EngineError as error:
+                scores.extend([_wrong(error, wrong)] * len(chosen))
 
         rows = self._rows[:_JUDGED_PAIRS]
         whole = (ask(row, row.title, row.text, None) for row in rows)
         changed = (ask(row, "", c.text, c.requirement) for row in rows for c in row.counterfactuals[:2])
-        await asyncio.gather(*whole, *changed)
+        await answered([*whole, *changed])
         return balanced_accuracy(met, broken)
 
     async def analysed(self) -> float:
-        held = await asyncio.gather(*(self._holds(row) for row in self._rows[:_WRITTEN_PAIRS]))
+        held = await answered(self._holds(row) for row in self._rows[:_WRITTEN_PAIRS])
         return sum(held) / len(held)
 
     async def _holds(self, row: BuiltIn) -> bool:
         try:
             await self._writer.decompose(row.pair(self._others(row)), self._asker)
-        except EngineError:
-            return False
+        except EngineError as error:
+            return _wrong(error, False)
         return True
 
     async def written(self) -> float:
-        held = await asyncio.gather(*(self._written(row) for row in self._rows[:_WRITTEN_PAIRS]))
+        held = await answered(self._written(row) for row in self._rows[:_WRITTEN_PAIRS])
         flat = [h for rows in held for h in rows]
         return sum(flat) / max(1, len(flat))
 
     async def _written(self, row: BuiltIn) -> list[bool]:
         made = await self._writer.perturb(row.pair(self._others(row)), row.analysis(self._lineage), self._asker)
         return [
-            isinstance(n, Negative) and not form_defects(n.text, row.text) and not spans_left(n.text, [row.answer])
+            _wrong(n.error, False)
+            if isinstance(n, Lost)
+            else not form_defects(n.text, row.text) and not spans_left(n.text, [row.answer])
             for n in made
         ]
 
@@ -195,25 +218,53 @@ class _Check:
         return [r for r in self._rows if r.id != row.id][-3:]
 
 
-async def check(engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> Capability:
-    """Find out what a model can be asked. A model that can't judge isn't asked to write.
+def _wrong(error: EngineError, value: Judged) -> Judged:
+    """Return what counts as wrong, where an error says something about the model: it gave no answer that serves.
 
     Raises:
+        EngineError: the error itself, where it decides nothing: the endpoint was out of order or refused.
+    """
+    decides = isinstance(error, UnusableAnswerError) and error.kind not in ("no_content", "refusal")
+    if decides or error.kind == "too_long":
+        return value
+    raise error
+
+
+async def check(
+    engine: Engine,
+    settings: GenerateSettings,
+    profile: Profile,
+    lineage: Lineage,
+    known: Capability | None = None,
+) -> Capability:
+    """Find out what a model can be asked, as far as the settings leave that open.
+
+    A model that can't judge isn't asked to write.
+
+    Args:
+        engine: of the model.
+        settings: mode and judge, where they are set; and of the passages it writes.
+        profile: that it writes for.
+        lineage: of what it writes; nothing of it is kept.
+        known: what an earlier check found; it isn't asked for again.
+
+    Raises:
+        UserError: a question had no answer for a reason that says nothing about the model.
         EngineDeadError: the engine is gone.
     """
     work = _Check(engine, settings.model_copy(update={"candidates": 2}), profile, lineage)
-    likelihoods = await work.likelihoods()
-    judged = await work.judged()
-    capable = judged >= _LEAST_JUDGED
-    analysed = await work.analysed() if capable else None
-    able = analysed is not None and analysed >= _LEAST_WRITTEN
-    written = await work.written() if able else None
-    return Capability(
-        likelihoods=likelihoods,
-        judged=judged,
-        analysed=analysed,
-        written=written,
-        mode="rewrite" if written is not None and written >= _LEAST_WRITTEN else "edit",
-        judge="yes_no" if capable or not likelihoods else "likelihood",
-        usage=work.usage,
-    )
+    try:
+        found = known or Capability(likelihoods=await work.likelihoods())
+        if found.judged is None and "auto" in (settings.mode, settings.judge):
+            found = found.model_copy(update={"judged": await work.judged()})
+        writes = settings.mode == "auto" and found.can_judge
+        if writes and found.analysed is None:
+            found = found.model_copy(update={"analysed": await work.analysed()})
+        if writes and found.can_analyse and found.written is None:
+            found = found.model_copy(update={"written": await work.written()})
+    except EngineError as error:
+        raise UserError(
+            f"The model {lineage.model!r} could not be checked, and nothing is decided about it: {error}. Mend that "
+            "and run the same command again; with --mode and --judge set there is next to nothing to check."
+        ) from error
+    return found.model_copy(update={"usage": found.usage + work.usage})

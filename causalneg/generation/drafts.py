@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
+from causalneg.errors import UserError
 from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
 from causalneg.workspace import Workspace
 
 STEPS = ("analyses", "candidates", "scored")
+REFUSED = "refused"  # kind of the failures by which an engine says that a request is not as it takes them
 
 
 class Running(BaseModel):
@@ -131,6 +133,18 @@ class Drafts:
         for batch in self.batches():
             yield batch, list(self.read_step(step, batch).values())
 
+    def refusal(self) -> str | None:
+        """Return the words of a refusal where every pair that was done has lost something by one, or all; else None."""
+        words = None
+        for _, steps in self.steps(STEPS[-1]):
+            for step in steps:
+                failures = [step.failure] if step.failure else step.lost
+                said = next((f.message for f in failures if f.kind == REFUSED), None)
+                if said is None:
+                    return None
+                words = words or said
+        return words
+
     def forget_failures(self) -> int:
         """Take back the failures that may be retried, so that what was lost is done anew, and nothing else.
 
@@ -183,8 +197,24 @@ class Drafts:
         self.workspace.remove(f"{self.folder}/running" + (f"/{batch}.json" if batch else ""))
 
 
+def stop_where_all_refused(drafts: Drafts) -> None:
+    """Stop where every pair was refused: that is as a wrong key is, and no pair's fault.
+
+    What was refused is taken back, so that the same command tries it again.
+
+    Raises:
+        UserError: they were.
+    """
+    if words := drafts.refusal():
+        drafts.forget_failures()
+        raise UserError(
+            f"Every pair was refused: {words}. Mend that, in the engine's settings or at the endpoint, and run the "
+            "same command again."
+        )
+
+
 def _may_retry(failure: Failure) -> bool:
-    return failure.retryable or failure.kind == "refused"  # an endpoint that refuses may be set otherwise by now
+    return failure.retryable or failure.kind == REFUSED  # an endpoint that refuses may be set otherwise by now
 
 
 def _retried(made: Step) -> list[Failure]:

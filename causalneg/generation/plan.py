@@ -8,8 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from causalneg.console import Reporter
-from causalneg.generation.drafts import STEPS, Drafts
+from causalneg.generation.drafts import STEPS, Drafts, stop_where_all_refused
 from causalneg.generation.job import Job
+from causalneg.generation.rows import Usage
 from causalneg.generation.select import cases, select
 from causalneg.generation.worker import batch_worker, read_capability
 from causalneg.records import Negative, Outcome
@@ -72,6 +73,11 @@ def extrapolate(
     )
 
 
+def _spent(usage: Usage) -> str:
+    tokens = usage.prompt_tokens + usage.generated_tokens
+    return f"{usage.requests:,} calls, {tokens:,} tokens"
+
+
 def _duration(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
@@ -120,6 +126,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     batches = left[:1] or drafts.batches()[:1]
     report.line(f"plan: {total} pairs; doing the first {engine.batch_pairs} of those that are left, and keeping them")
     seconds = _first(job, batches) if left else 0.0
+    stop_where_all_refused(drafts)
     capability = read_capability(job, drafts.workspace)
     outcomes = [o for batch in batches for o in drafts.read_outcomes(batch).values()]
     _, done = drafts.unfinished()
@@ -133,6 +140,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
         ["mode, judge", f"{mode}, {judge}"],
+        ["check of the model, done", _spent(capability.usage if capability else Usage())],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],
         ["LLM calls", f"{plan.requests:,}"],
         ["prompt tokens", f"{plan.prompt_tokens:,}"],

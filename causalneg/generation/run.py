@@ -13,7 +13,7 @@ from causalneg.config import Config, GenerateSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
-from causalneg.generation.drafts import Drafts
+from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, prepare
@@ -21,6 +21,7 @@ from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import show_plan
 from causalneg.generation.reporting.report import ACCEPTED
 from causalneg.generation.reporting.summary import REPORT, Summary
+from causalneg.generation.rows import Usage
 from causalneg.generation.stream import run_batches
 from causalneg.generation.worker import complete_drafts, read_capability, style_file
 from causalneg.models import ResolvedModel
@@ -28,6 +29,7 @@ from causalneg.records import Outcome
 from causalneg.runtime import ray_session
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
+_REFUSED_ENOUGH = 32  # pairs, and no other: then nothing else is to be expected of the others
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
@@ -110,6 +112,10 @@ class _Progress:
         failed = "".join(f", {count} {kind}" for kind, count in self._failures.most_common(3))
         return f"{accepted:.0%} accepted, {pace:,.0f} tokens/s{failed}"
 
+    def all_refused(self, least: int) -> bool:
+        """Whether there were so many outcomes, and all of them refusals."""
+        return least <= self._statuses.total() == self._failures[REFUSED]
+
 
 @contextmanager
 def _disk_full_told() -> Iterator[None]:
@@ -141,8 +147,11 @@ def _generate(
             for outcome in run_batches(job, left):
                 if outcome.input_id not in known:
                     meter.advance(note=progress.add(outcome))
+                if progress.all_refused(_REFUSED_ENOUGH) and not done:
+                    break
         finally:
             drafts.add_seconds(time.monotonic() - started)
+    stop_where_all_refused(drafts)
 
 
 def _say_procedure(job: Job, drafts: Drafts, report: Reporter) -> None:
@@ -182,7 +191,13 @@ def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Confi
     )
     reasons = {name: count for name, count in result.verdicts.items() if name != ACCEPTED}
     details = {"negatives_accepted": result.accepted, "negatives_rejected": reasons}
-    tokens = {name: getattr(result.tokens, name) for name in ("prompt", "cached", "generated")}
+    spent = capability.usage if capability else Usage()
+    details["check"] = spent.model_dump()
+    tokens = {
+        "prompt": result.tokens.prompt + spent.prompt_tokens,
+        "cached": result.tokens.cached + spent.cached_tokens,
+        "generated": result.tokens.generated + spent.generated_tokens,
+    }
     return stage.finish(counts, tokens=tokens, details=details)
 
 

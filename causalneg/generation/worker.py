@@ -48,12 +48,12 @@ def read_capability(job: Job, workspace: Workspace) -> Capability | None:
 
 
 async def capability_of(job: Job, engine: Engine, workspace: Workspace) -> Capability:
-    """Check the model, once in a workspace."""
+    """Check the model, once in a workspace, and no further than is asked for."""
     known = read_capability(job, workspace)
-    if known is None:
-        known = await check(engine, job.settings, job.profile, job.lineage)
-        workspace.write_bytes(job.capability_file, known.model_dump_json(indent=1).encode())
-    return known
+    found = await check(engine, job.settings, job.profile, job.lineage, known)
+    if found != known:
+        workspace.write_bytes(job.capability_file, found.model_dump_json(indent=1).encode())
+    return found
 
 
 def base_encoder(model: ResolvedModel) -> Encode:

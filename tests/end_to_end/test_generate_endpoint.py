@@ -32,6 +32,7 @@ class Endpoint(ThreadingHTTPServer):
     Attributes:
         faults: whether every few requests go wrong, each in another way, none more than four times.
         poison: words of a query at which it always fails.
+        refusal: status and body of its answer to every chat, if it refuses.
         asked: bodies of the requests that were answered.
     """
 
@@ -40,6 +41,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.poison = False, ""
+        self.refusal: tuple[int, bytes] | None = None
         self.asked: list[dict[str, Any]] = []
         self.went_wrong: Counter[str] = Counter()
         self.setbacks: Counter[bytes] = Counter()
@@ -94,6 +96,9 @@ class Handler(BaseHTTPRequestHandler):
         body, kind = json.loads(request), self.server.fault(request)
         if self.server.poison and self.server.poison in json.dumps(body):
             kind = "500"
+        if self.server.refusal and "messages" in body:
+            self.send(*self.server.refusal)
+            return
         answer = json.dumps(chat(body) if "messages" in body else echo(body)).encode()
         if kind == "429":
             self.send(429, b"{}", Retry_After="0")
@@ -248,6 +253,28 @@ def test_reselecting_without_scores_is_refused_before_anything_is_lost(workspace
         assert "--reselect asks no LLM" in done.stderr
         assert "Traceback" not in done.stderr
         assert server.asked == []
+
+
+@pytest.mark.parametrize("chosen", [[], ["--mode", "edit", "--judge", "yes_no"]], ids=["check", "pairs"])
+def test_where_all_is_refused_nothing_is_decided_and_the_same_command_goes_on(
+    workspace: Workspace, chosen: list[str]
+) -> None:
+    with endpoint() as server:
+        server.refusal = (400, b'{"error": {"message": "Unsupported value: temperature"}}')
+        done = generate(workspace, server, *chosen)
+        assert done.returncode == 2, done.stderr
+        assert "Unsupported value: temperature" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert workspace.manifest("generate") is None
+        stored = [name for name in workspace.list_files(["drafts"]) if "capability" in name]
+        assert bool(stored) == bool(chosen)  # only that the endpoint tells likelihoods, where no more was asked
+        server.refusal = None
+        done = generate(workspace, server, *chosen)
+        assert done.returncode == 0, done.stderr
+        assert not [o for o in check_counts(workspace) if o.status == "failed"]
+        manifest = workspace.require("generate")
+        assert manifest.details["check"]["requests"] >= 1
+        assert manifest.tokens["prompt"] > sum(o.prompt_tokens for o in workspace.read_rows("outcomes", Outcome))
 
 
 def test_drafts_that_lack_a_score_of_the_llm_are_judged_again_and_not_written_again(workspace: Workspace) -> None:
