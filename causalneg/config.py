@@ -176,7 +176,10 @@ class GateSettings(Settings):
     min_replaced_margin: float = Field(
         0.35, description="the same where a detail was replaced: a reader may take the answer in spite of another date"
     )
-    max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
+    max_answers: float = Field(
+        -1.0, description="the judge's score of «answers the query, wholly or in part» may be no higher (log-odds)"
+    )
+    max_target_met: float = Field(-1.0, description="the judge's score of the broken requirement may be no higher")
     min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")
     max_target_likely: float = Field(
         0.5, description="the same two where requirements are judged by likelihood, in nats; what is uncertain passes"
@@ -190,6 +193,12 @@ class GateSettings(Settings):
         gt=0,
         description="keep a negative only below this share of the positive's score (base encoder); "
         "one changed detail barely moves a small encoder, so the filter of mined negatives would reject most edits",
+    )
+    max_judged_relative_score: float | None = Field(
+        None, gt=0, description="the same where the LLM judged by yes or no: then the judge decides, unless this is set"
+    )
+    min_relative_score: float = Field(
+        0.4, ge=0, description="keep a rewritten passage only above this share of the positive's score: it is too easy"
     )
     max_cross_score: float | None = Field(
         None, description="keep a negative only below this share of the positive's score by the cross-encoder"
@@ -235,6 +244,12 @@ class GenerateSettings(Settings):
     plan: bool = Field(False, description="show what it would take, with five finished rows, and stop")
     engine: EngineSettings = EngineSettings()
     gates: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _gates_have_scores(self) -> "GenerateSettings":
+        if self.gates.max_cross_score is not None and self.cross_encoder is None:
+            raise ValueError("gates.max_cross_score needs cross_encoder, which gives that score")
+        return self
 
 
 class LossSettings(Settings):

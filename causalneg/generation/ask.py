@@ -18,6 +18,10 @@ Answer = TypeVar("Answer")
 _CHOICE_TOKENS = 16  # room for {"choice":12}
 
 
+class UnusableAnswerError(EngineError):
+    """The model answered, and no attempt gave an answer that serves."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """A negative that was not to be had.
@@ -130,6 +134,8 @@ class Asker:
             self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
             if done.finish_reason == "length":
                 budget *= 2
+                if not done.text.strip():
+                    raise AnswerError("no_content", f"the model spent {done.generated_tokens} tokens and wrote nothing")
                 raise AnswerError("length", f"the answer was cut: …{done.text[-60:]!r}")
             if done.finish_reason != "stop":
                 raise AnswerError("refusal", f"the answer ended with {done.finish_reason!r}")
@@ -149,7 +155,7 @@ class Asker:
             try:
                 return await attempt(number)
             except AnswerError as error:
-                failed = EngineError(error.kind, str(error), retryable=True)
+                failed = UnusableAnswerError(error.kind, str(error), retryable=True)
             except EngineError as error:
                 failed = error
                 if self._engine.repeats or not error.retryable:

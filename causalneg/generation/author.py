@@ -11,8 +11,8 @@ from causalneg.generation.drafts import STEPS
 from causalneg.generation.edit.author import Encode
 from causalneg.generation.engines import Engine, EngineDeadError, EngineError
 from causalneg.generation.gates.style import CorpusStyle
-from causalneg.generation.judge import Judged, Method, judge_requirements, llm_scores, query_scores
-from causalneg.generation.rows import Pair, Step, Usage
+from causalneg.generation.judge import Judged, judge_requirements, llm_scores, query_scores
+from causalneg.generation.rows import Method, Mode, Pair, Procedure, Step, Usage
 from causalneg.generation.scoring import Rescore, Scorer
 from causalneg.generation.select import FAILED, rejected
 from causalneg.records import Analysis, Failure, Negative
@@ -22,6 +22,8 @@ Told = TypeVar("Told")
 
 class Writer(Protocol):
     """A mode of generation."""
+
+    mode: Mode
 
     async def decompose(self, pair: Pair, asker: Asker) -> Analysis:
         """Take the positive apart."""
@@ -67,6 +69,11 @@ class Author:
         self._engine, self._writer, self._method = engine, writer, method
         self._settings, self._likelihoods = settings, likelihoods
         self._scorer = Scorer(encode, style, rescore)
+
+    @property
+    def procedure(self) -> Procedure:
+        """How it makes and scores negatives."""
+        return Procedure(mode=self._writer.mode, judge=self._method, likelihoods=self._likelihoods)
 
     async def step(self, name: str, pair: Pair, before: Step | None, own: Step | None = None) -> Step:
         """Do one step for a pair; what goes wrong becomes a failure row, never an exception.

@@ -10,7 +10,7 @@ from causalneg.generation.author import Author
 from causalneg.generation.drafts import STEPS, Drafts, Running
 from causalneg.generation.engines import EngineDeadError
 from causalneg.generation.rows import Pair, Step, Usage
-from causalneg.generation.select import select
+from causalneg.generation.select import cases, select
 from causalneg.records import Failure, Outcome
 
 MOST_DEATHS = 3  # of an engine or a worker, after which a pair is set aside
@@ -104,6 +104,7 @@ class BatchWorker:
         async with self._starting:
             if self._author is None:
                 self._author, self._stop = await self._make_author()
+                self._drafts.write_procedure(self._author.procedure)
             return self._author
 
     async def _bury(self, author: Author) -> None:
@@ -135,14 +136,15 @@ class BatchWorker:
             finished = self._drafts.read_step(STEPS[-1], batch)
             left = [p for p in left if not _is_done(finished.get(p.id))]
         steps = [self._drafts.read_step(step, batch) for step in STEPS]
-        rows = [self._outcome(p, [s[p.id] for s in steps if p.id in s]) for p in pairs]
+        rows = [done.get(p.id) or self._outcome(p, [s[p.id] for s in steps if p.id in s]) for p in pairs]
         self._drafts.write_outcomes(batch, rows)
         self._drafts.stop_running(batch)
         return rows
 
     def _outcome(self, pair: Pair, steps: list[Step]) -> Outcome:
         """Sum up a pair: what its steps spent, and provisional verdicts, as duplicates are known when all is done."""
-        last = steps[-1].model_copy(update={"negatives": select(steps[-1].negatives, self._settings)})
+        own = cases(steps[-1], self._drafts.procedure())
+        last = steps[-1].model_copy(update={"negatives": select(own, self._settings)})
         usage = sum((s.usage for s in steps), Usage())
         return Outcome(
             input_id=pair.id,

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from causalneg.generation.rows import Pair, Step
+from causalneg.errors import UserError
+from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
 from causalneg.workspace import Workspace
 
 STEPS = ("analyses", "candidates", "scored")
+REFUSED = "refused"  # kind of the failures by which an engine says that a request is not as it takes them
 
 
 class Running(BaseModel):
@@ -95,6 +97,24 @@ class Drafts:
         """Mark the pairs of a batch as done."""
         self.workspace.write_rows(f"{self.folder}/outcomes", batch, Outcome, rows)
 
+    def procedure(self) -> Procedure | None:
+        """Return how the negatives are made and scored; None before the model was checked."""
+        name = f"{self.folder}/procedure.json"
+        exists = self.workspace.exists(name)
+        return Procedure.model_validate_json(self.workspace.read_bytes(name)) if exists else None
+
+    def write_procedure(self, procedure: Procedure) -> None:
+        """Say how the negatives are made and scored."""
+        self.workspace.write_bytes(f"{self.folder}/procedure.json", procedure.model_dump_json().encode())
+
+    def reopen(self, batch: str, rows: Iterable[Step]) -> None:
+        """Keep what the last step made of a batch, and have done again of it what is marked to be."""
+        kept = list(rows)
+        again = {row.pair_id for row in kept if row.again}
+        if again:  # the outcomes first: see `forget_failures`
+            self.write_outcomes(batch, _without(self.read_outcomes(batch), again))
+        self.write_step(STEPS[-1], batch, kept)
+
     def unfinished(self) -> tuple[list[str], list[Outcome]]:
         """Return the batches that have pairs to do, and the outcomes of the pairs that are done."""
         left, done = [], list[Outcome]()
@@ -112,6 +132,18 @@ class Drafts:
         """Stream what a step made, a batch at a time with its name, in the order of the pairs."""
         for batch in self.batches():
             yield batch, list(self.read_step(step, batch).values())
+
+    def refusal(self) -> str | None:
+        """Return the words of a refusal where every pair that was done has lost something by one, or all; else None."""
+        words = None
+        for _, steps in self.steps(STEPS[-1]):
+            for step in steps:
+                failures = [step.failure] if step.failure else step.lost
+                said = next((f.message for f in failures if f.kind == REFUSED), None)
+                if said is None:
+                    return None
+                words = words or said
+        return words
 
     def forget_failures(self) -> int:
         """Take back the failures that may be retried, so that what was lost is done anew, and nothing else.
@@ -165,8 +197,24 @@ class Drafts:
         self.workspace.remove(f"{self.folder}/running" + (f"/{batch}.json" if batch else ""))
 
 
+def stop_where_all_refused(drafts: Drafts) -> None:
+    """Stop where every pair was refused: that is as a wrong key is, and no pair's fault.
+
+    What was refused is taken back, so that the same command tries it again.
+
+    Raises:
+        UserError: they were.
+    """
+    if words := drafts.refusal():
+        drafts.forget_failures()
+        raise UserError(
+            f"Every pair was refused: {words}. Mend that, in the engine's settings or at the endpoint, and run the "
+            "same command again."
+        )
+
+
 def _may_retry(failure: Failure) -> bool:
-    return failure.retryable or failure.kind == "refused"  # an endpoint that refuses may be set otherwise by now
+    return failure.retryable or failure.kind == REFUSED  # an endpoint that refuses may be set otherwise by now
 
 
 def _retried(made: Step) -> list[Failure]:

@@ -13,7 +13,7 @@ from causalneg.config import Config, GenerateSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
-from causalneg.generation.drafts import Drafts
+from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, prepare
@@ -21,13 +21,15 @@ from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import show_plan
 from causalneg.generation.reporting.report import ACCEPTED
 from causalneg.generation.reporting.summary import REPORT, Summary
+from causalneg.generation.rows import Usage
 from causalneg.generation.stream import run_batches
-from causalneg.generation.worker import modes, read_capability, style_file
+from causalneg.generation.worker import complete_drafts, read_capability, style_file
 from causalneg.models import ResolvedModel
 from causalneg.records import Outcome
 from causalneg.runtime import ray_session
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
+_REFUSED_ENOUGH = 32  # pairs, and no other: then nothing else is to be expected of the others
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
@@ -69,19 +71,24 @@ def prepare_pairs(drafts: Drafts, settings: GenerateSettings, seed: int) -> int:
 Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs to do, and outcomes of those done
 
 
-def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
+def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, report: Reporter) -> None:
     """Refuse what can't be done before anything is removed: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
-    if drafts.total() is not None and not unfinished()[0]:
+    total = drafts.total()
+    lacking = complete_drafts(job, drafts) if total is not None else 0
+    if total is not None and not lacking and not unfinished()[0]:
         return
     if job.settings.reselect:
+        short = f"{lacking} of {total} pairs lack" if lacking else "not all pairs have"
         raise UserError(
-            "--reselect asks no LLM, and not all pairs have scores under these settings yet; run `causalneg generate` "
+            f"--reselect asks no LLM, and {short} its scores under these settings; run `causalneg generate` "
             "without it. Only gates, negatives_per_query, selection and max_violation_share change no scores."
         )
+    if lacking:
+        report.line(f"generate: {lacking} pairs lack scores that gates look at now, and are judged again")
     check_memory(job.model, job.settings)
 
 
@@ -104,6 +111,10 @@ class _Progress:
         pace = self._tokens / max(1e-9, time.monotonic() - self._started)
         failed = "".join(f", {count} {kind}" for kind, count in self._failures.most_common(3))
         return f"{accepted:.0%} accepted, {pace:,.0f} tokens/s{failed}"
+
+    def all_refused(self, least: int) -> bool:
+        """Whether there were so many outcomes, and all of them refusals."""
+        return least <= self._statuses.total() == self._failures[REFUSED]
 
 
 @contextmanager
@@ -136,33 +147,38 @@ def _generate(
             for outcome in run_batches(job, left):
                 if outcome.input_id not in known:
                     meter.advance(note=progress.add(outcome))
+                if progress.all_refused(_REFUSED_ENOUGH) and not done:
+                    break
         finally:
             drafts.add_seconds(time.monotonic() - started)
+    stop_where_all_refused(drafts)
 
 
-def _say_capability(job: Job, workspace: Workspace, report: Reporter) -> None:
+def _say_procedure(job: Job, drafts: Drafts, report: Reporter) -> None:
     """Say which mode and judge were picked, and why."""
-    capability = read_capability(job, workspace)
-    if capability is None:
+    procedure, capability = drafts.procedure(), read_capability(job, drafts.workspace)
+    if procedure is None:
         return
-    reasons = capability.reasons()
-    picked = zip(("mode", "judge"), modes(job, capability), (job.settings.mode, job.settings.judge), strict=True)
-    for name, value, wanted in picked:
-        why = reasons[name] if wanted == "auto" else "as the settings say"
+    settings, reasons = job.settings, capability.reasons() if capability else {}
+    for name, value, wanted in (
+        ("mode", procedure.mode, settings.mode),
+        ("judge", procedure.judge, settings.judge),
+    ):
+        why = reasons.get(name, "as before") if wanted == "auto" else "as the settings say"
         report.line(f"generate: {name} {value}: {why}", style="dim")
 
 
 def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Config, report: Reporter) -> Manifest:
     """Decide on all negatives, write the rows and the report."""
     workspace = stage.workspace
+    procedure, capability = drafts.procedure(), read_capability(job, workspace)
     summary = Summary(workspace, job, config.seed)
     with report.meter("selecting", total, "pairs") as meter:
         for batch, steps in decided(drafts, job.settings):
             outcomes = write_batch(workspace, drafts, batch, steps)
             summary.add(outcomes, steps)
             meter.advance(len(outcomes))
-    capability = read_capability(job, workspace)
-    result = summary.write(drafts.seconds(), capability, job.settings.licence, report)
+    result = summary.write(drafts.seconds(), procedure, capability, report)
     counts = Counts(
         rows_in=total,
         accepted=result.pairs.get("accepted", 0),
@@ -175,7 +191,13 @@ def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Confi
     )
     reasons = {name: count for name, count in result.verdicts.items() if name != ACCEPTED}
     details = {"negatives_accepted": result.accepted, "negatives_rejected": reasons}
-    tokens = {name: getattr(result.tokens, name) for name in ("prompt", "cached", "generated")}
+    spent = capability.usage if capability else Usage()
+    details["check"] = spent.model_dump()
+    tokens = {
+        "prompt": result.tokens.prompt + spent.prompt_tokens,
+        "cached": result.tokens.cached + spent.cached_tokens,
+        "generated": result.tokens.generated + spent.generated_tokens,
+    }
     return stage.finish(counts, tokens=tokens, details=details)
 
 
@@ -200,7 +222,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
         workspace.remove("manifests/generate.json")
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
-    check = partial(_check_drafts, job, drafts, unfinished)
+    check = partial(_check_drafts, job, drafts, unfinished, report)
     stage = workspace.begin("generate", determines(job, config.seed) | deciding, inputs=["import", "mine"], check=check)
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
@@ -209,5 +231,5 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)
-        _say_capability(job, workspace, report)
+        _say_procedure(job, drafts, report)
         return _finish(stage, job, drafts, total, config, report)

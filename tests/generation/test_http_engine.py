@@ -276,7 +276,6 @@ def test_an_endpoint_that_asks_to_wait_is_left_alone_by_all_requests() -> None:
         (400, {"error": {"message": "The schema is not supported."}}, "refused"),
         (422, {"detail": [{"msg": "field required"}]}, "refused"),
         (400, "[" * 100_000, "refused"),
-        (402, {"error": "no money"}, "refused"),
         (405, "", "refused"),
         (501, "", "refused"),
     ],
@@ -297,6 +296,10 @@ def test_a_key_that_is_refused_is_a_sentence(status: int, monkeypatch: pytest.Mo
     assert "http://127.0.0.1" in told
     assert "SMALL_KEY" in told
     assert KEY not in told
+
+
+def test_an_account_without_money_stops_with_the_endpoints_words() -> None:
+    assert "(402): Insufficient Balance" in sentence([answer(402, {"error": {"message": "Insufficient Balance"}})])
 
 
 def test_a_model_that_is_not_there_is_a_sentence() -> None:

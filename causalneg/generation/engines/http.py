@@ -359,18 +359,19 @@ class HttpEngine:
         return reply
 
     def _problem(self, response: httpx.Response) -> Exception:
-        status = response.status_code
+        status, said = response.status_code, self._quoted(_error_text(response))
         if status in (401, 403):
             return UserError(
                 f"The endpoint {self._url} refused access to the model {self._model!r} ({status}); "
                 f"put a valid key into the environment variable {self._settings.api_key_env}."
             )
+        if status == 402:
+            return UserError(f"The endpoint {self._url} wants to be paid first ({status}): {said}.")
         if response.is_redirect:
             return UserError(
                 f"The endpoint {self._url} has moved to {self._quoted(response.headers['location'])}, and redirects "
                 "are not followed; give the new address."
             )
-        said = self._quoted(_error_text(response))
         message = f"{response.url} answered {status}: {said}"
         if status == 404:
             return _NotFoundError(message)
