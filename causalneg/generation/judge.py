@@ -10,7 +10,6 @@ from causalneg.generation.prompts import fill, prompt, query_segments
 from causalneg.generation.rows import Method, Pair
 from causalneg.records import Analysis, Judgement, Negative, Operation
 
-_ANSWER_TOKENS = 16  # room for {"meets":"yes"}
 _TOP = 20  # tokens whose probabilities are looked at
 
 
@@ -23,7 +22,7 @@ async def ask_yes_no(passage: str, query: str, analysis: Analysis, asker: Asker)
             lambda done, _: meets_log_odds(done),
             f"judge {content} {passage}",
             judge_schema(),
-            _ANSWER_TOKENS,
+            asker.judge_tokens,
             top_probabilities=_TOP,
         )
 
