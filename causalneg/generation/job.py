@@ -57,8 +57,10 @@ class Job:
     @property
     def capability_file(self) -> str:
         """Where the check of the model is kept in the workspace: by all that it depends on."""
-        lineage = self.lineage
-        limits = (self.settings.max_tokens, self.settings.engine.max_model_len)
+        lineage, engine = self.lineage, self.settings.engine
+        limits: tuple[object, ...] = (self.settings.max_tokens, engine.max_model_len)
+        if engine.extra_body or engine.reasoning_tokens:
+            limits += (engine.extra_body, engine.reasoning_tokens)
         return f"drafts/capability-{content_id(lineage.model_dump(exclude={'seed'}), limits)}.json"
 
     @property

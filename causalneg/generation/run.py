@@ -217,7 +217,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     if settings.plan:
         with _disk_full_told():
             check_memory(job.model, settings)
-            show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
+            total = prepare_pairs(drafts, settings, config.seed)
+            complete_drafts(job, drafts)
+            show_plan(job, drafts, total, report)
         return None
     if settings.retry_failed and (again := drafts.forget_failures()):
         report.line(f"generate: trying {again} failed pairs again")

@@ -148,13 +148,18 @@ class Transport:
         except ValidationError as error:
             if problem := error_in(response.content):
                 raise self._meaning(response, problem) from None  # its text would quote the body
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the body"
-            message = f"{response.url} gave no usable answer: {where}: {self.quoted(first['msg'])}"
-            raise SetbackError("bad_response", message) from None
+            raise SetbackError("bad_response", f"{response.url} {self._unusable(response, error)}") from None
         if isinstance(reply, ChatReply) and reply.text is None and reply.refusal is None:
             raise SetbackError("bad_response", f"{response.url} gave an answer without content")
         return reply
+
+    def _unusable(self, response: httpx.Response, error: ValidationError) -> str:
+        """Return in words why a response is no answer."""
+        if response.content.lstrip()[:1] == b"<":
+            return "gave a web page instead of an answer"
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        return f"gave no usable answer: {where}: {self.quoted(first['msg'])}"
 
     def _meaning(self, response: httpx.Response, told: Problem) -> Exception:
         """Return what an answer that holds a problem means: a mistake of the user's, a setback, or a refusal."""
