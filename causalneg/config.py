@@ -120,6 +120,15 @@ class EngineSettings(Settings):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     requests_per_minute: int | None = Field(None, ge=1, description="most requests to the endpoint in a minute")
     tokens_per_minute: int | None = Field(None, ge=1, description="most tokens to and from the endpoint in a minute")
+    extra_body: dict[str, Any] = Field(
+        {},
+        description="put into every chat request to the endpoint, as {reasoning_effort: low}; null leaves a parameter "
+        "out",
+    )
+    reasoning_tokens: int = Field(
+        0, ge=0, description="tokens that a model which reasons may think with, beside those of each answer"
+    )
+    judge_tokens: int = Field(128, ge=1, description="longest answer of a judgement, tokens, before a first retry")
     timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
     wait_seconds: float = Field(0, ge=0, description="how long to wait for CPUs or GPUs that the cluster has not yet")
     replicas: int = Field(1, ge=1, description="engines running side by side")

@@ -90,7 +90,8 @@ class Author:
         """
         if before and before.failure:
             return before.model_copy(update={"usage": Usage()})
-        asker = Asker(self._engine, self._settings.engine.max_attempts, f"{name} {pair.id}")
+        engine = self._settings.engine
+        asker = Asker(self._engine, engine.max_attempts, f"{name} {pair.id}", engine.judge_tokens)
         analysis = before.analysis if before else None
         try:
             if name == STEPS[0]:

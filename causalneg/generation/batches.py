@@ -178,8 +178,12 @@ class BatchWorker:
         made_before = self._drafts.read_step(before, batch) if before else {}
         todo = [p for p in group if not _is_done(known.get(p.id))]
         if todo:
-            made = await asyncio.gather(*(author.step(step, p, made_before.get(p.id), known.get(p.id)) for p in todo))
-            self._keep(step, batch, made)
+            calls = (author.step(step, p, made_before.get(p.id), known.get(p.id)) for p in todo)
+            made = await asyncio.gather(*calls, return_exceptions=True)
+            self._keep(step, batch, [row for row in made if isinstance(row, Step)])  # paid for, whatever befell others
+            for row in made:
+                if isinstance(row, BaseException):
+                    raise row
 
     def _keep(self, step: str, batch: str, made: Sequence[Step]) -> None:
         rows = self._drafts.read_step(step, batch) | {row.pair_id: row for row in made}

@@ -162,7 +162,7 @@ class _Check:
     """
 
     def __init__(self, engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> None:
-        self._asker = Asker(engine, 1, "capability")
+        self._asker = Asker(engine, 1, "capability", settings.engine.judge_tokens)
         self._writer = FreeAuthor(settings, profile, lineage)
         self._lineage = lineage
         self._rows = built_in()

@@ -7,6 +7,8 @@ from typing import Any
 from causalneg.config import Config, GenerateSettings
 from causalneg.errors import UserError
 from causalneg.generation.engines import Engine
+from causalneg.generation.engines.dialect import Dialect
+from causalneg.generation.engines.listing import Described
 from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
@@ -38,6 +40,7 @@ class Job:
         model: its files; None for an endpoint.
         encoder: the base encoder.
         cross: the cross-encoder, if any.
+        notes: what the user is to know about the endpoint.
     """
 
     root: str
@@ -49,13 +52,22 @@ class Job:
     model: ResolvedModel | None
     encoder: ResolvedModel
     cross: ResolvedModel | None
+    notes: tuple[str, ...] = ()
 
     @property
     def capability_file(self) -> str:
         """Where the check of the model is kept in the workspace: by all that it depends on."""
-        lineage = self.lineage
-        limits = (self.settings.max_tokens, self.settings.engine.max_model_len)
+        lineage, engine = self.lineage, self.settings.engine
+        limits: tuple[object, ...] = (self.settings.max_tokens, engine.max_model_len)
+        if engine.extra_body or engine.reasoning_tokens:
+            limits += (engine.extra_body, engine.reasoning_tokens)
         return f"drafts/capability-{content_id(lineage.model_dump(exclude={'seed'}), limits)}.json"
+
+    @property
+    def dialect_file(self) -> str:
+        """Where it is kept in the workspace which parameters the endpoint takes."""
+        endpoint = (self.settings.engine.url, self.llm, self.lineage.model_fingerprint)
+        return f"drafts/dialect-{content_id(*endpoint)}.json"
 
 
 def determines(job: Job, seed: int) -> dict[str, Any]:
@@ -79,11 +91,17 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     """
     settings = config.generate
     profile = load_profile(settings.profile)
+    llm, notes = config.llm, list[str]()
     if settings.engine.url:
         model = None
-        fingerprint, longest = asyncio.run(_describe(config.llm, settings))
+        told = asyncio.run(_describe(config.llm, settings))
+        llm, fingerprint, longest = told.name, told.revision, told.max_model_len
         if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
             settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
+        if not told.listed:
+            notes.append(f"the endpoint lists no models; {llm!r} is taken by its name, whatever stands behind it")
+        elif llm != config.llm:
+            notes.append(f"the endpoint calls the model {llm!r}")
     else:
         model = resolve(config.llm)
         fingerprint = model.fingerprint
@@ -98,20 +116,26 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     )
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
-    job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, encoder, cross)
+    job = Job(workspace.root_url, "", settings, profile, lineage, llm, model, encoder, cross, tuple(notes))
     inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
     key = content_id(determines(job, config.seed), inputs)
     return replace(job, key=key)
 
 
-async def _describe(model: str, settings: GenerateSettings) -> tuple[str, int | None]:
+async def _describe(model: str, settings: GenerateSettings) -> Described:
     from causalneg.generation.engines.http import HttpEngine
 
     engine = HttpEngine(model, settings.engine)
     try:
-        return await engine.describe(), engine.max_model_len
+        return await engine.describe()
     finally:
         await engine.close()
+
+
+def read_dialect(job: Job, workspace: Workspace) -> Dialect:
+    """Return what earlier requests found out about the parameters that the endpoint takes."""
+    name = job.dialect_file
+    return Dialect.model_validate_json(workspace.read_bytes(name)) if workspace.exists(name) else Dialect()
 
 
 def start_engine(job: Job) -> Engine:
@@ -124,7 +148,12 @@ def start_engine(job: Job) -> Engine:
     if engine.url:
         from causalneg.generation.engines.http import HttpEngine
 
-        return HttpEngine(job.llm, engine)
+        workspace = Workspace(job.root)
+
+        def learned(dialect: Dialect) -> None:
+            workspace.write_bytes(job.dialect_file, dialect.model_dump_json().encode())
+
+        return HttpEngine(job.llm, engine, read_dialect(job, workspace), learned)
     if job.model is None:
         raise UserError(f"The model {job.llm!r} has no files here; name an endpoint by --engine.url.")
     from causalneg.generation.engines.vllm import VllmEngine

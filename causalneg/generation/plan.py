@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from causalneg.console import Reporter
 from causalneg.generation.drafts import STEPS, Drafts, stop_where_all_refused
-from causalneg.generation.job import Job
+from causalneg.generation.job import Job, read_dialect
 from causalneg.generation.rows import Usage
 from causalneg.generation.select import cases, select
 from causalneg.generation.worker import batch_worker, read_capability
 from causalneg.records import Negative, Outcome
+from causalneg.workspace import Workspace
 
 _ROWS = 5
 _MILLION = 1_000_000
@@ -119,6 +120,12 @@ def _show_rows(drafts: Drafts, job: Job, batches: Sequence[str], report: Reporte
         report.line(f"verdict      {negative.verdict}" + (f": {negative.reason}" if negative.reason else ""))
 
 
+def say_dialect(job: Job, workspace: Workspace, report: Reporter) -> None:
+    """Say in one line which parameters the endpoint refused, and what was done about it."""
+    if words := read_dialect(job, workspace).words():
+        report.line(f"generate: as the endpoint wants it, {'; '.join(words)}", style="dim")
+
+
 def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     """Do a first batch for real, which the run then needn't do again, and print what the others will take."""
     engine = job.settings.engine
@@ -150,6 +157,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     ]
     report.line("")
     report.table("What generation would take", ["what", "estimate"], rows)
+    say_dialect(job, drafts.workspace, report)
     if capability:
         for what, why in capability.reasons().items():
             report.line(f"{what}: {why}", style="dim")

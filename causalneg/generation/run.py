@@ -18,7 +18,7 @@ from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, prepare
 from causalneg.generation.pairs import train_pairs
-from causalneg.generation.plan import show_plan
+from causalneg.generation.plan import say_dialect, show_plan
 from causalneg.generation.reporting.report import ACCEPTED
 from causalneg.generation.reporting.summary import REPORT, Summary
 from causalneg.generation.rows import Usage
@@ -210,12 +210,16 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     for name in ("import", "mine"):
         workspace.require(name)
     job = prepare(config, workspace)
+    for note in job.notes:
+        report.line(f"generate: {note}")
     settings = job.settings
     drafts = Drafts(workspace, job.key)
     if settings.plan:
         with _disk_full_told():
             check_memory(job.model, settings)
-            show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
+            total = prepare_pairs(drafts, settings, config.seed)
+            complete_drafts(job, drafts)
+            show_plan(job, drafts, total, report)
         return None
     if settings.retry_failed and (again := drafts.forget_failures()):
         report.line(f"generate: trying {again} failed pairs again")
@@ -232,4 +236,5 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)
         _say_procedure(job, drafts, report)
+        say_dialect(job, workspace, report)
         return _finish(stage, job, drafts, total, config, report)

@@ -33,6 +33,8 @@ class Endpoint(ThreadingHTTPServer):
         faults: whether every few requests go wrong, each in another way, none more than four times.
         poison: words of a query at which it always fails.
         refusal: status and body of its answer to every chat, if it refuses.
+        unusual: whether it lists no models, and takes neither a seed nor `max_tokens`.
+        refused: the parameters that it refused as such.
         asked: bodies of the requests that were answered.
     """
 
@@ -42,6 +44,8 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.poison = False, ""
         self.refusal: tuple[int, bytes] | None = None
+        self.unusual = False
+        self.refused: list[str] = []
         self.asked: list[dict[str, Any]] = []
         self.went_wrong: Counter[str] = Counter()
         self.setbacks: Counter[bytes] = Counter()
@@ -87,6 +91,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """List the one model."""
+        if self.server.unusual:
+            self.send(404, b"<html>Nothing here</html>")
+            return
         card = {"id": "tiny", "owned_by": "test", "max_model_len": 2048}
         self.send(200, json.dumps({"data": [card]}).encode())
 
@@ -96,6 +103,12 @@ class Handler(BaseHTTPRequestHandler):
         body, kind = json.loads(request), self.server.fault(request)
         if self.server.poison and self.server.poison in json.dumps(body):
             kind = "500"
+        unknown = [name for name in ("max_tokens", "seed") if name in body]
+        if self.server.unusual and "messages" in body and unknown:
+            self.server.refused += unknown
+            error = {"message": f"Unsupported parameter: '{unknown[0]}'", "code": "unsupported_parameter"}
+            self.send(400, json.dumps({"error": error | {"param": unknown[0]}}).encode())
+            return
         if self.server.refusal and "messages" in body:
             self.send(*self.server.refusal)
             return
@@ -275,6 +288,21 @@ def test_where_all_is_refused_nothing_is_decided_and_the_same_command_goes_on(
         manifest = workspace.require("generate")
         assert manifest.details["check"]["requests"] >= 1
         assert manifest.tokens["prompt"] > sum(o.prompt_tokens for o in workspace.read_rows("outcomes", Outcome))
+
+
+def test_an_unusual_endpoint_is_understood_once_and_that_is_said(workspace: Workspace) -> None:
+    with endpoint() as server:
+        server.unusual = True
+        done = generate(workspace, server, "--plan")
+        assert done.returncode == 0, done.stderr
+        assert "the endpoint lists no models" in done.stderr
+        assert set(server.refused) == {"max_tokens", "seed"}
+        found_out = len(server.refused)
+        done = generate(workspace, server)
+        assert done.returncode == 0, done.stderr
+        assert "max_tokens is sent as max_completion_tokens; seed is left out" in " ".join(done.stderr.split())
+        assert len(server.refused) == found_out  # the second process knew it
+        assert not [o for o in check_counts(workspace) if o.status == "failed"]
 
 
 def test_drafts_that_lack_a_score_of_the_llm_are_judged_again_and_not_written_again(workspace: Workspace) -> None:

@@ -42,7 +42,7 @@ class Faulty(ScriptedEngine):
         asked: the text of each request.
     """
 
-    def __init__(self, *words: str, script: Callable[..., Completion] = answer, error: EngineError = LOST) -> None:
+    def __init__(self, *words: str, script: Callable[..., Completion] = answer, error: Exception = LOST) -> None:
         super().__init__(script)
         self.words, self.error = words, error
         self.asked: list[str] = []
@@ -297,4 +297,16 @@ def test_refused_pairs_beside_others_are_failures_that_can_be_retried(tmp_path: 
     edited(drafts, Faulty("POISON", error=EngineError("refused", "answered 400", retryable=False)))
     stop_where_all_refused(drafts)
     assert drafts.forget_failures() == 1
+    assert all(o.failure is None for o in edited(drafts, Faulty()))
+
+
+def test_what_stops_the_run_loses_nothing_that_the_other_pairs_have_paid_for(tmp_path: Path) -> None:
+    rows = pairs(3)
+    rows[1] = rows[1].model_copy(update={"query": rows[1].query.model_copy(update={"text": "Who was it at POISON?"})})
+    drafts = drafts_of(tmp_path, rows)
+    unpaid = Faulty("POISON", error=UserError("the endpoint wants to be paid first"))
+    with pytest.raises(UserError, match="paid first"):
+        edited(drafts, unpaid)
+    assert drafts.read_step(STEPS[0], "000000").keys() == {"pair-0", "pair-2"}
+    assert drafts.unfinished()[0] == ["000000"]
     assert all(o.failure is None for o in edited(drafts, Faulty()))
