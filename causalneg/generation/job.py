@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
+from causalneg import former
 from causalneg.config import Config, GenerateSettings
 from causalneg.errors import UserError
 from causalneg.generation.engines import Engine
@@ -11,6 +12,7 @@ from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Lineage, content_id
+from causalneg.stages import determining, revision
 from causalneg.workspace import Workspace
 
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
@@ -99,9 +101,17 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
     job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, encoder, cross)
-    inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
-    key = content_id(determines(job, config.seed), inputs)
-    return replace(job, key=key)
+    return replace(job, key=_drafts_key(determines(job, config.seed), workspace))
+
+
+def _drafts_key(config: dict[str, Any], workspace: Workspace) -> str:
+    """Return the key of the drafts: that of 0.1.0 where it kept some, so that nothing is paid again."""
+    made = {name: workspace.require(name) for name in ("import", "mine")}
+    key = former.drafts_key(config, {name: manifest.former_digest for name, manifest in made.items()})
+    if key and workspace.exists(f"drafts/{key}") and revision("generate/pairs") == 1:
+        return key
+    inputs = {name: manifest.digest for name, manifest in made.items()}
+    return content_id(revision("generate/pairs"), determining(config), inputs)
 
 
 async def _describe(model: str, settings: GenerateSettings) -> tuple[str, int | None]:

@@ -69,13 +69,13 @@ def prepare_pairs(drafts: Drafts, settings: GenerateSettings, seed: int) -> int:
 Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs to do, and outcomes of those done
 
 
-def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
-    """Refuse what can't be done before anything is removed: selection without scores, an engine without memory.
+def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, again: bool) -> None:
+    """Refuse what can't be done before anything is written: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
-    if drafts.total() is not None and not unfinished()[0]:
+    if drafts.total() is not None and not unfinished()[0] and not again:
         return
     if job.settings.reselect:
         raise UserError(
@@ -195,17 +195,25 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
             check_memory(job.model, settings)
             show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
         return None
-    if settings.retry_failed and (again := drafts.forget_failures()):
-        report.line(f"generate: trying {again} failed pairs again")
-        workspace.remove("manifests/generate.json")
+    failures = drafts.failures() if settings.retry_failed else {}
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
-    check = partial(_check_drafts, job, drafts, unfinished)
-    stage = workspace.begin("generate", determines(job, config.seed) | deciding, inputs=["import", "mine"], check=check)
+    stage = workspace.begin(
+        "generate",
+        determines(job, config.seed) | deciding,
+        inputs=["import", "mine"],
+        check=partial(_check_drafts, job, drafts, unfinished, bool(failures)),
+        say=report.line,
+        again=bool(failures),
+    )
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
     with _disk_full_told():
+        if failures:
+            report.line(f"generate: trying {sum(map(len, failures.values()))} failed pairs again")
+            drafts.forget(failures)
+            unfinished.cache_clear()
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)
