@@ -122,22 +122,21 @@ class Drafts:
         for batch in self.batches():
             yield batch, list(self.read_step(step, batch).values())
 
-    def failures(self) -> dict[str, set[str]]:
-        """Return the ids of the pairs that failed and may be retried, by batch."""
-        found = {}
-        for batch, steps in self.steps(STEPS[-1]):
-            if failed := {row.pair_id for row in steps if row.failure and row.failure.retryable}:
-                found[batch] = failed
-        return found
-
-    def forget(self, failures: Mapping[str, set[str]]) -> None:
-        """Take back failures, so that their pairs are done anew."""
-        for batch, failed in failures.items():
+    def forget_failures(self) -> int:
+        """Take back the failures that may be retried, so that their pairs are done anew; return how many."""
+        taken = 0
+        for batch in self.batches():
+            last = self.read_step(STEPS[-1], batch)
+            failed = {p for p, row in last.items() if row.failure and row.failure.retryable}
+            if not failed:
+                continue
+            taken += len(failed)
             # The outcomes first: what is cut off here leaves the batch unfinished, and never done without its rows.
             self.write_outcomes(batch, _without(self.read_outcomes(batch), failed))
             for step in reversed(STEPS):
                 kept = {p: row for p, row in self.read_step(step, batch).items() if p not in failed or not row.failure}
                 self.write_step(step, batch, kept.values())
+        return taken
 
     # Time
 

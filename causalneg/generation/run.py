@@ -69,13 +69,13 @@ def prepare_pairs(drafts: Drafts, settings: GenerateSettings, seed: int) -> int:
 Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs to do, and outcomes of those done
 
 
-def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, again: bool) -> None:
+def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
     """Refuse what can't be done before anything is written: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
-    if drafts.total() is not None and not unfinished()[0] and not again:
+    if drafts.total() is not None and not unfinished()[0] and not job.settings.retry_failed:
         return
     if job.settings.reselect:
         raise UserError(
@@ -195,24 +195,22 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
             check_memory(job.model, settings)
             show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
         return None
-    failures = drafts.failures() if settings.retry_failed else {}
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
     stage = workspace.begin(
         "generate",
         determines(job, config.seed) | deciding,
         inputs=["import", "mine"],
-        check=partial(_check_drafts, job, drafts, unfinished, bool(failures)),
+        check=partial(_check_drafts, job, drafts, unfinished),
         say=report.line,
-        again=bool(failures),
+        again=settings.retry_failed,
     )
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
     with _disk_full_told():
-        if failures:
-            report.line(f"generate: trying {sum(map(len, failures.values()))} failed pairs again")
-            drafts.forget(failures)
+        if settings.retry_failed and (again := drafts.forget_failures()):
+            report.line(f"generate: trying {again} failed pairs again")
             unfinished.cache_clear()
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
