@@ -185,11 +185,14 @@ class GateSettings(Settings):
     min_replaced_margin: float = Field(
         0.35, description="the same where a detail was replaced: a reader may take the answer in spite of another date"
     )
-    max_answers: float = Field(
-        -1.0, description="the judge's score of «answers the query, wholly or in part» may be no higher (log-odds)"
-    )
-    max_target_met: float = Field(-1.0, description="the judge's score of the broken requirement may be no higher")
+    max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
     min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")
+    judge_margin: float = Field(
+        1.0,
+        ge=0,
+        description="how sure a judge that is asked must be that the broken requirement is not met and that the query "
+        "is not answered, not even in part: log-odds",
+    )
     max_target_likely: float = Field(
         0.5, description="the same two where requirements are judged by likelihood, in nats; what is uncertain passes"
     )

@@ -11,11 +11,12 @@ from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
 from causalneg.features import CorpusFeatures, corpus_features, text_features
 from causalneg.models import ResolvedModel
+from causalneg.stages import revised
 from causalneg.workspace import Workspace
 
 
 def _folder(model: ResolvedModel, settings: EncodeSettings) -> str:
-    return f"embeddings/{model.fingerprint}-{settings.precision}"
+    return revised(f"embeddings/{model.fingerprint}-{settings.precision}", "embeddings")
 
 
 class _PassageEncoder:

@@ -37,21 +37,21 @@ def fill(workspace: Workspace) -> Workspace:
     """Write an import of two splits and a mine stage."""
     stage = workspace.begin("import", {"import": load_config().import_}, [])
     corpus = [Passage(id=f"p{i}", title="T" if i == 0 else "", text="word " * (i + 1)) for i in range(9)]
-    workspace.write_rows("corpus", "part-0", Passage, corpus[:4])
-    workspace.write_rows("corpus", "part-1", Passage, corpus[4:])
-    workspace.write_rows("queries", "part-0", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
+    stage.workspace.write_rows("corpus", "part-0", Passage, corpus[:4])
+    stage.workspace.write_rows("corpus", "part-1", Passage, corpus[4:])
+    stage.workspace.write_rows("queries", "part-0", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
     train = [Qrel(query_id=q, passage_id=p) for q, p in (("t0", "p0"), ("t1", "p1"), ("t2", "p2"), ("t9", "p3"))]
     train.append(Qrel(query_id="t0", passage_id="p8", score=0))
     test = [("e0", "p0"), ("e1", "p4"), ("e2", "p5"), ("t9", "p6")]
     rows = [*train, *(Qrel(query_id=q, passage_id=p, split="test") for q, p in test)]
-    workspace.write_rows("qrels", "part-0", Qrel, rows)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, rows)
     stage.finish(Counts(rows_in=len(QUERIES), accepted=len(QUERIES)))
     stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=2)}, ["import"])
     candidates = [mined("t0", "p4"), mined("t1", "p4"), mined("t1", "p7")]
     candidates += [
         mined("t0", f"p{i}", "rejected", rejected_by=why) for i, why in ((0, "known"), (5, "far"), (6, "far"))
     ]
-    workspace.write_rows("mined", "part-0", Mined, candidates)
+    stage.workspace.write_rows("mined", "part-0", Mined, candidates)
     stage.finish(Counts(rows_in=6, accepted=3, rejected=3))
     return workspace
 
@@ -95,7 +95,7 @@ def test_a_begun_stage_is_unfinished(workspace: Workspace) -> None:
 
 def test_a_stage_on_an_earlier_import_is_outdated(workspace: Workspace) -> None:
     stage = workspace.begin("import", {"other": 1}, [])
-    workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="t0", passage_id="p0")])
+    stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="t0", passage_id="p0")])
     stage.finish(Counts(rows_in=1, accepted=1))
     assert state(workspace, "mine") == "outdated"
 

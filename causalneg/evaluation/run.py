@@ -155,7 +155,11 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     }
     sets: dict[str, list[ContrastPair]] = {}
     stage = workspace.begin(
-        "evaluate", determines, _inputs(config, workspace), check=lambda: sets.update(read_contrast(config.evaluate))
+        "evaluate",
+        determines,
+        _inputs(config, workspace),
+        check=lambda: sets.update(read_contrast(config.evaluate)),
+        say=report.line,
     )
     if stage.done:
         report.line("evaluate: already done")
@@ -167,8 +171,10 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
             name: retrieve(config, workspace, report, model, judged.texts, passage_ids)
             for name, model in models.items()
         }
-        planted = probe_planted(workspace, config, models, passage_ids, report) if config.evaluate.planted else None
-    contrast = probe_contrast(sets, workspace, config, models, report)
+        planted = (
+            probe_planted(stage.workspace, config, models, passage_ids, report) if config.evaluate.planted else None
+        )
+    contrast = probe_contrast(sets, stage.workspace, config, models, report)
     scores = {name: compute(config.evaluate.measures, judged.qrels, run) for name, run in runs.items()}
     found = differences(scores, config.seed, config.evaluate.resamples)
     results: dict[str, Any] = {
@@ -190,9 +196,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         *planted_section(planted),
     ]
 
-    _write_runs(workspace, runs, scores)
-    workspace.write_bytes("runs/metrics.json", json.dumps(results, indent=1).encode())
-    workspace.write_bytes(PAGE, page("Evaluation", sections).encode())
+    _write_runs(stage.workspace, runs, scores)
+    stage.workspace.write_bytes("runs/metrics.json", json.dumps(results, indent=1).encode())
+    stage.workspace.write_bytes(PAGE, page("Evaluation", sections).encode())
     counts = Counts(rows_in=len(judged.texts) + judged.left_out, accepted=len(judged.texts), rejected=judged.left_out)
     manifest = stage.finish(counts, details=results)
     _print(report, config, manifest)

@@ -8,9 +8,11 @@ from pydantic import BaseModel, ValidationError
 from causalneg.errors import UserError
 from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
+from causalneg.stages import revised
 from causalneg.workspace import Workspace
 
 STEPS = ("analyses", "candidates", "scored")
+PAIRS, OUTCOMES = "pairs", "outcomes"
 REFUSED = "refused"  # kind of the failures by which an engine says that a request is not as it takes them
 
 
@@ -46,8 +48,15 @@ class Drafts:
         self.workspace, self.key = workspace, key
         self.folder = f"drafts/{key}"
 
-    def _path(self, folder: str, batch: str) -> str:
-        return f"{self.folder}/{folder}/{batch}.parquet"
+    def _folder(self, name: str) -> str:
+        """Return where the pairs, a step or the outcomes lie: those of another revision lie elsewhere."""
+        folder = f"{self.folder}/{name}"
+        if name == PAIRS:  # their revision is in the key
+            return folder
+        return revised(folder, f"generate/{STEPS[-1] if name == OUTCOMES else name}")
+
+    def _path(self, name: str, batch: str) -> str:
+        return f"{self._folder(name)}/{batch}.parquet"
 
     def write_pairs(self, pairs: Iterable[Pair], size: int) -> None:
         """Write pairs as batches in their order; their count comes last and makes them valid."""
@@ -61,7 +70,7 @@ class Drafts:
         self.workspace.write_bytes(f"{self.folder}/pairs.json", json.dumps({"pairs": total}).encode())
 
     def _write_batch(self, number: int, pairs: Sequence[Pair]) -> int:
-        return self.workspace.write_rows(f"{self.folder}/pairs", f"{number:06d}", Pair, pairs)
+        return self.workspace.write_rows(self._folder(PAIRS), f"{number:06d}", Pair, pairs)
 
     def total(self) -> int | None:
         """Return how many pairs there are; None before they are written."""
@@ -70,12 +79,12 @@ class Drafts:
 
     def batches(self) -> list[str]:
         """Return the names of the batches, in the order of the pairs."""
-        names = self.workspace.list_files([f"{self.folder}/pairs"], ".parquet")
+        names = self.workspace.list_files([self._folder(PAIRS)], ".parquet")
         return [name.rsplit("/", 1)[1].removesuffix(".parquet") for name in names]
 
     def pairs(self, batch: str) -> list[Pair]:
         """Return the pairs of a batch."""
-        return self.workspace.read_file(self._path("pairs", batch), Pair)
+        return self.workspace.read_file(self._path(PAIRS, batch), Pair)
 
     def read_step(self, step: str, batch: str) -> dict[str, Step]:
         """Return what a step has made of a batch so far, by pair id."""
@@ -85,17 +94,17 @@ class Drafts:
 
     def write_step(self, step: str, batch: str, rows: Iterable[Step]) -> None:
         """Keep what a step has made of a batch so far, in the place of what was kept before."""
-        self.workspace.write_rows(f"{self.folder}/{step}", batch, Step, rows)
+        self.workspace.write_rows(self._folder(step), batch, Step, rows)
 
     def read_outcomes(self, batch: str) -> dict[str, Outcome]:
         """Return what became of the pairs of a batch that are done, by pair id."""
-        path = self._path("outcomes", batch)
+        path = self._path(OUTCOMES, batch)
         rows = self.workspace.read_file(path, Outcome) if self.workspace.exists(path) else []
         return {row.input_id: row for row in rows}
 
     def write_outcomes(self, batch: str, rows: Iterable[Outcome]) -> None:
         """Mark the pairs of a batch as done."""
-        self.workspace.write_rows(f"{self.folder}/outcomes", batch, Outcome, rows)
+        self.workspace.write_rows(self._folder(OUTCOMES), batch, Outcome, rows)
 
     def procedure(self) -> Procedure | None:
         """Return how the negatives are made and scored; None before the model was checked."""
@@ -126,7 +135,7 @@ class Drafts:
         return left, done
 
     def _ids(self, batch: str) -> list[str]:
-        return list(self.workspace.read_table(self._path("pairs", batch), ["id"]).column("id").to_pylist())
+        return list(self.workspace.read_table(self._path(PAIRS, batch), ["id"]).column("id").to_pylist())
 
     def steps(self, step: str) -> Iterator[tuple[str, list[Step]]]:
         """Stream what a step made, a batch at a time with its name, in the order of the pairs."""

@@ -4,8 +4,10 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
+from causalneg import former
 from causalneg.config import Config, GenerateSettings
 from causalneg.errors import UserError
+from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Engine
 from causalneg.generation.engines.dialect import Dialect
 from causalneg.generation.engines.listing import Described
@@ -13,6 +15,7 @@ from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Lineage, content_id
+from causalneg.stages import determining, revision
 from causalneg.workspace import Workspace
 
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
@@ -40,6 +43,7 @@ class Job:
         model: its files; None for an endpoint.
         encoder: the base encoder.
         cross: the cross-encoder, if any.
+        prompts: version of the prompts.
         notes: what the user is to know about the endpoint.
     """
 
@@ -52,6 +56,7 @@ class Job:
     model: ResolvedModel | None
     encoder: ResolvedModel
     cross: ResolvedModel | None
+    prompts: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,7 +83,7 @@ def determines(job: Job, seed: int) -> dict[str, Any]:
         "llm": job.lineage.model_fingerprint,
         "encoder": job.encoder.fingerprint,
         "cross_encoder": job.cross.fingerprint if job.cross else None,
-        "prompts": job.lineage.prompt_version,
+        "prompts": job.prompts,
         "profile": job.profile.key,
     }
 
@@ -116,10 +121,28 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     )
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
-    job = Job(workspace.root_url, "", settings, profile, lineage, llm, model, encoder, cross, tuple(notes))
-    inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
-    key = content_id(determines(job, config.seed), inputs)
+    prompts = lineage.prompt_version
+    job = Job(workspace.root_url, "", settings, profile, lineage, llm, model, encoder, cross, prompts, tuple(notes))
+    return _with_key(job, config.seed, workspace)
+
+
+def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
+    """Give a job the key of its drafts: that of 0.1.0 where it kept edits, so that nothing is paid again."""
+    made = {name: workspace.require(name) for name in ("import", "mine")}
+    then = replace(job, prompts=former.PROMPTS)
+    key = former.drafts_key(determines(then, seed), {name: m.former_digest for name, m in made.items()})
+    if key and revision("generate/pairs") == 1 and _holds_edits(Drafts(workspace, key)):
+        return replace(then, key=key)
+    inputs = {name: manifest.digest for name, manifest in made.items()}
+    key = content_id(revision("generate/pairs"), determining(determines(job, seed)), inputs)
     return replace(job, key=key)
+
+
+def _holds_edits(drafts: Drafts) -> bool:
+    """Whether drafts were made in edit mode, whose prompts have not changed since 0.1.0."""
+    steps = (step for _, steps in drafts.steps(STEPS[1]) for step in steps)
+    first = next((negative for step in steps for negative in step.negatives), None)
+    return first is not None and first.mode == "edit"
 
 
 async def _describe(model: str, settings: GenerateSettings) -> Described:

@@ -72,14 +72,14 @@ Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs
 
 
 def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, report: Reporter) -> None:
-    """Refuse what can't be done before anything is removed: selection without scores, an engine without memory.
+    """Refuse what can't be done before anything is written: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
     total = drafts.total()
     lacking = complete_drafts(job, drafts) if total is not None else 0
-    if total is not None and not lacking and not unfinished()[0]:
+    if total is not None and not lacking and not unfinished()[0] and not job.settings.retry_failed:
         return
     if job.settings.reselect:
         short = f"{lacking} of {total} pairs lack" if lacking else "not all pairs have"
@@ -221,17 +221,23 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
             complete_drafts(job, drafts)
             show_plan(job, drafts, total, report)
         return None
-    if settings.retry_failed and (again := drafts.forget_failures()):
-        report.line(f"generate: trying {again} failed pairs again")
-        workspace.remove("manifests/generate.json")
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
-    check = partial(_check_drafts, job, drafts, unfinished, report)
-    stage = workspace.begin("generate", determines(job, config.seed) | deciding, inputs=["import", "mine"], check=check)
+    stage = workspace.begin(
+        "generate",
+        determines(job, config.seed) | deciding,
+        inputs=["import", "mine"],
+        check=partial(_check_drafts, job, drafts, unfinished, report),
+        say=report.line,
+        again=settings.retry_failed,
+    )
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
     with _disk_full_told():
+        if settings.retry_failed and (again := drafts.forget_failures()):
+            report.line(f"generate: trying {again} failed pairs again")
+            unfinished.cache_clear()
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)

@@ -137,8 +137,9 @@ GATES: tuple[Gate, ...] = (
     Gate("details_left", "details_left", high=lambda t: t.max_details_left, applies=_edited),
     Gate("answer_left", "answer_left", high=lambda t: t.max_answer_left),
     Gate("candidates_left", "candidates_left", high=lambda t: t.max_candidates_left, applies=_edited),
-    Gate("answers", "answers", high=lambda t: t.max_answers, applies=_asked, asks=True),
+    Gate("answers", "answers", high=lambda t: -t.judge_margin, applies=_asked, asks=True),
     Gate("target_met", "target_met", high=lambda t: t.max_target_met, applies=lambda c: c.certain, asks=True),
+    Gate("target_unsure", "target_met", high=lambda t: -t.judge_margin, applies=_asked, asks=True),
     Gate(
         "others_met",
         "others_met",

@@ -73,7 +73,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | In
     workspace.require("import")
     model, inputs = _encoder(config, workspace)
     built = config.index.model_dump(mode="json", exclude={"merge", "activate"})
-    stage = workspace.begin("index", {"index": built, "encoder": model.fingerprint}, inputs)
+    stage = workspace.begin("index", {"index": built, "encoder": model.fingerprint}, inputs, say=report.line)
     if stage.done:
         report.line(f"index: already done (version {stage.done.details['version']})")
         return stage.done

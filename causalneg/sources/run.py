@@ -23,8 +23,9 @@ _SHOWN_EVERY = 1000  # rows between two steps of the progress
 
 
 @contextmanager
-def _staging(workspace: Workspace, stage: StageRun, config: Config) -> Iterator[Staging]:
+def _staging(stage: StageRun, config: Config) -> Iterator[Staging]:
     """Open the file that holds what is not yet settled; it goes when all is written."""
+    workspace = stage.workspace
     folder = workspace.local_folder("staging") if workspace.is_local else cache_dir() / "import"
     path = folder / f"{content_id(workspace.root_url, stage.key)}.sqlite"
     if not stage.resumed:
@@ -87,16 +88,16 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         UserError: the data is missing, or broken beyond what the settings allow.
     """
     settings = config.import_
-    dataset = open_dataset(settings)  # before begin(): a mistyped name must not cost an earlier import
+    dataset = open_dataset(settings)
     determines = {"import": settings, "seed": config.seed, "content": dataset.digest()}
-    stage = workspace.begin("import", determines, inputs=[])
+    stage = workspace.begin("import", determines, inputs=[], say=report.line)
     if stage.done:
         report.line(f"import: already done ({stage.done.details['passages']} passages)")
         return stage.done
-    with _staging(workspace, stage, config) as staging:
-        _take(dataset, staging, workspace, report)
+    with _staging(stage, config) as staging:
+        _take(dataset, staging, stage.workspace, report)
         settle(staging, settings, config.seed)
-        write_settled(staging, workspace)
+        write_settled(staging, stage.workspace)
         splits = query_counts(staging.database)
     rows, outcomes = staging.tally, staging.outcomes
     passages = rows["passages"]["accepted"]

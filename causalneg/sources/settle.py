@@ -14,7 +14,8 @@ from causalneg.records import Qrel, Query, Record, Rejected, arrow_schema
 from causalneg.sources.items import EXCERPT, JUDGEMENTS, PASSAGES, QUERIES
 from causalneg.sources.outcomes import OUTCOMES
 from causalneg.sources.staging import Staging, place
-from causalneg.workspace import PART_ROWS, Workspace
+from causalneg.storage import PART_ROWS
+from causalneg.workspace import Workspace
 
 _REASONS = {
     "unknown_query": "there is no query {query!r} in the queries",

@@ -30,7 +30,8 @@ from causalneg.sources.items import (
     SourceRow,
 )
 from causalneg.sources.outcomes import BROKEN, OUTCOMES
-from causalneg.workspace import PART_ROWS, Workspace
+from causalneg.storage import PART_ROWS
+from causalneg.workspace import Workspace
 
 _PART_CHARACTERS = 50_000_000  # of a part's texts, so that a part of long texts fits into memory, too
 _COMMIT_ROWS = 100_000  # rows between two commits where few passages come

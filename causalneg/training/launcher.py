@@ -92,7 +92,7 @@ def _work(config: dict[str, Any]) -> None:
     import ray.train
 
     job = Job(**config)
-    workspace = Workspace(job.root)
+    workspace = Workspace(job.root, building="train")
     if workspace.exists(_GIVEN_UP):
         return
     try:
@@ -325,7 +325,7 @@ def launch(
     """Train with Ray Train, from the newest checkpoint on, and write `model/`.
 
     Args:
-        workspace: a local one.
+        workspace: a local one, as the stage sees it.
         model: encoder to start from.
         settings: of the stage.
         seed: of all that is drawn.

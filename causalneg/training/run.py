@@ -62,7 +62,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """
     settings = config.train
     model = resolve(config.encoder)
-    folder = workspace.local_folder("training")  # a remote workspace is refused before anything is begun
+    workspace.local_folder("training")  # a remote workspace is refused before anything is begun
     stage = workspace.begin(
         "train",
         {
@@ -72,32 +72,32 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         },
         _inputs(config, workspace),
         check=lambda: _require_negatives(config, workspace),
+        say=report.line,
     )
     if stage.done:
         report.line(f"train: already done, {stage.done.details['steps']} steps")
         return stage.done
     if settings.loss.candidates == "in_batch" and settings.workers > 1:
         report.line("train: in_batch candidates are those of a worker; global ones are the same for any number of them")
-    shown = settings.model_dump(mode="json")
+    shown, building = settings.model_dump(mode="json"), stage.workspace
+    folder = building.local_folder("training")
     with closing(
         open_trackers(settings.trackers, f"causalneg-{stage.key[:8]}", folder, shown, report.line)
     ) as trackers:
-        summary = launch(workspace, model, settings, config.seed, report, trackers)
-    store = workspace.local_folder(DATA)
+        summary = launch(building, model, settings, config.seed, report, trackers)
+    store = building.local_folder(DATA)
     facts = Data(store).facts
-    workspace.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
+    building.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
     counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive")}
     details = {**summary, **counted, "trained": used - facts["held_out"]}
-    records = training_log(workspace).read()
-    workspace.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())
-    _describe(config, workspace, model, details)
+    records = training_log(building).read()
+    building.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())
+    _describe(config, building, model, details)
     manifest = stage.finish(
         Counts(rows_in=facts["pairs"], accepted=used, rejected=facts["pairs"] - used),
         details=details,
-        folders=["model", "training"],
     )
-    workspace.remove("checkpoints")
     _summarise(manifest, workspace, report)
     return manifest
 

@@ -36,6 +36,7 @@ _FLAGS = (
     *("--dev.max-passages", "20", "--dev.every", "20", "--encoder.dropout", "true", "--loss.candidates", "global"),
 )
 _STEPS = 200
+CHECKPOINTS = "building/train/checkpoints"
 
 
 def _command(folder: Path) -> list[str]:
@@ -70,7 +71,7 @@ def _wait_for_checkpoint(folder: Path, driver: subprocess.Popen[bytes], beyond: 
     """Wait for a checkpoint after a step that is not the last; return its step."""
     deadline = time.monotonic() + 300
     while True:
-        steps = [int(p.name.removeprefix("step-")) for p in (folder / "ws" / "checkpoints").glob("step-*")]
+        steps = [int(p.name.removeprefix("step-")) for p in (folder / "ws" / CHECKPOINTS).glob("step-*")]
         if steps and max(steps) > beyond:
             return max(steps)
         assert driver.poll() is None, "training ended before it could be killed"
@@ -99,11 +100,11 @@ def test_a_killed_driver_goes_on_to_the_very_same_weights(calm: Path, killed: Pa
     driver.wait()
     wait_until_gone(children)
     assert not (killed / "ws" / "model").exists()
-    store = (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns
+    store = (killed / "ws" / CHECKPOINTS / "data" / "facts.json").stat().st_mtime_ns
 
     again = start(*_command(killed))
     _wait_for_checkpoint(killed, again)
-    assert (killed / "ws" / "checkpoints" / "data" / "facts.json").stat().st_mtime_ns == store, "tokenised again"
+    assert (killed / "ws" / CHECKPOINTS / "data" / "facts.json").stat().st_mtime_ns == store, "tokenised again"
     assert again.wait() == 0
     _same(calm, killed)
 

@@ -37,7 +37,7 @@ def _generated(workspace: Workspace) -> None:
         for query, own in positives.items()
         for text in (texts[query], f"Penguins swim in the sea, {query}.")
     ]
-    workspace.write_rows("negatives", "000000", Negative, rows)
+    stage.workspace.write_rows("negatives", "000000", Negative, rows)
     stage.finish(Counts(rows_in=len(positives), accepted=len(positives)))
 
 

@@ -78,7 +78,7 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert (one.counts.rows_in, one.counts.accepted, one.counts.rejected) == (7, 6, 1)
         assert (one.details["mined"], one.details["generated"], one.details["steps"]) == (18, 9, 4)
         assert one.details["precision"] == "fp32"
-        assert not workspace.exists("checkpoints")
+        assert not workspace.exists("building")
         assert one.details["dev"] == {}  # of six queries none are held out
         assert HELD_OUT in one.files
         assert workspace.read_table(HELD_OUT).to_pydict() == {"query_id": []}

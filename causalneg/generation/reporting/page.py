@@ -39,6 +39,7 @@ GATES = {
     "candidates_left": "a sentence went, but what is left may still hold the answer",
     "answers": "answers the query after all, wholly or in part, or lets the answer be worked out",
     "target_met": "still meets the requirement that it should break",
+    "target_unsure": "may still meet the requirement that it should break",
     "others_met": "breaks another critical requirement, too",
     "target_likely": "makes the requirement that it should break too likely",
     "others_likely": "makes another critical requirement too unlikely",
