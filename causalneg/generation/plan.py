@@ -130,6 +130,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     mode, judge = modes(job, capability) if capability else (job.settings.mode, job.settings.judge)
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
+        *([["precision", ", ".join(precisions)]] if (precisions := drafts.precisions()) else []),
         ["mode, judge", f"{mode}, {judge}"],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],
         ["LLM calls", f"{plan.requests:,}"],

@@ -13,6 +13,7 @@ from causalneg.generation.capability import Capability, Mode, check
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines import Engine
+from causalneg.generation.engines.precision import engine_precision
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.style import CorpusStyle
 from causalneg.generation.job import Job, start_engine
@@ -82,9 +83,12 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
     run_encoder = base_encoder(job.encoder)
     run_cross = _rescore(job.cross) if job.cross else None
     style = CorpusStyle.model_validate_json(workspace.read_bytes(style_file(job.key)))
+    drafts = Drafts(workspace, job.key)
 
     async def make() -> tuple[Author, Callable[[], Awaitable[None]]]:
         engine = start(job)
+        if not job.settings.engine.url:
+            drafts.note_precision(engine_precision(job.settings.engine))
         capability = await capability_of(job, engine, workspace)
         mode, method = modes(job, capability)
         writer: Writer = (
@@ -95,7 +99,7 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
         author = Author(engine, writer, method, run_encoder, style, job.settings, capability.likelihoods, run_cross)
         return author, engine.close
 
-    return BatchWorker(Drafts(workspace, job.key), make, job.settings)
+    return BatchWorker(drafts, make, job.settings)
 
 
 async def check_first(job: Job) -> None:
