@@ -36,7 +36,8 @@ from causalneg.console import Reporter, own_terminal
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Completion, Engine, Likelihood
-from causalneg.generation.engines.vllm import engine_environment
+from causalneg.generation.engines.precision import engine_precision
+from causalneg.generation.engines.vllm import DTYPES, engine_environment
 from causalneg.generation.free.analysis import analysis_chat
 from causalneg.generation.free.rewrite import rewrite_chat
 from causalneg.generation.job import Job, prepare, start_engine
@@ -179,7 +180,7 @@ def run_raw(asked: Sequence[dict[str, Any]]) -> float:
 
     llm = LLM(
         model=str(resolve(_LLM).path),
-        dtype="bfloat16",
+        dtype=DTYPES[engine_precision(settings)],
         block_size=32,
         enforce_eager=True,
         kv_cache_memory_bytes=int(settings.kv_cache_gib * 1024**3),

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -14,6 +15,7 @@ from causalneg import __version__
 from causalneg.config import Config, flag_value, load_config, nearest, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
+from causalneg.termination import Termination, supervised
 from causalneg.workspace import Workspace
 
 # Command: (module with `run`, what it does). A module is imported when its command is given.
@@ -34,7 +36,9 @@ COMMANDS = {
     "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
+_ENDLESS = ("serve",)  # it ends when it is interrupted, in an order of its own
 _PRINTING = ("compare", "inspect", "keys")  # their result is what they print; they write no log into the workspace
+_INTERRUPTED = "interrupted; the same command goes on where it was"
 # Flags without a value.
 _SWITCHES = ("compare.json", "inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
 
@@ -132,7 +136,7 @@ def _open_workspace(config: Config) -> Workspace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 our fault, 2 the user's to mend, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 our fault, 2 the user's to mend, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage() + "\n")
@@ -150,10 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _print(command, config, workspace)
         log = _log_file(workspace, command)
         with own_terminal(log) as report:
-            return _run(command, config, workspace, report, log)
+            termination = Termination(lambda: report.line(_INTERRUPTED, style="yellow"))
+            with nullcontext() if command in _ENDLESS else supervised(termination):
+                return _run(command, config, workspace, report, log, termination)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:  # nothing was begun that could go on
+        return 130
 
 
 def _print(command: str, config: Config, workspace: Workspace) -> int:
@@ -166,7 +174,9 @@ def _print(command: str, config: Config, workspace: Workspace) -> int:
     return 0
 
 
-def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:
+def _run(
+    command: str, config: Config, workspace: Workspace, report: Reporter, log: Path, termination: Termination
+) -> int:
     try:
         module: StageModule = importlib.import_module(COMMANDS[command][0])
         module.run(config, workspace, report)
@@ -174,10 +184,12 @@ def _run(command: str, config: Config, workspace: Workspace, report: Reporter, l
         report.line(f"error: {error}", style="bold red")
         return 2
     except KeyboardInterrupt:
-        report.line("interrupted; the same command goes on from here", style="yellow")
-        return 130
+        termination.tell()
+        return termination.code
     except Exception as error:
         traceback.print_exc()
+        if termination.signal is not None:  # what it used was ended, too
+            return termination.code
         report.line(
             f"error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             style="bold red",

@@ -129,13 +129,20 @@ class EngineSettings(Settings):
         0, ge=0, description="tokens that a model which reasons may think with, beside those of each answer"
     )
     judge_tokens: int = Field(128, ge=1, description="longest answer of a judgement, tokens, before a first retry")
-    timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
+    timeout_seconds: float = Field(
+        120, gt=0, description="longest wait for one answer of an endpoint; an engine in this process has no limit"
+    )
     wait_seconds: float = Field(0, ge=0, description="how long to wait for CPUs or GPUs that the cluster has not yet")
     replicas: int = Field(1, ge=1, description="engines running side by side")
     cpus: float = Field(1, gt=0, description="CPU cores that Ray sets aside for an engine")
     gpus: float = Field(0, ge=0, description="GPUs of an engine")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one engine's weights")
     threads: int | None = Field(None, ge=1, description="compute threads of an engine on CPU; all cores when unset")
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="arithmetic of an engine in this process; auto takes bf16 where the processor is good at it, and "
+        "else fp32, or fp16 on a GPU. Another value goes on with the drafts that are there",
+    )
     max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
     max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")
     kv_cache_gib: float = Field(1.0, gt=0, description="memory for the key-value cache on CPU, GiB")

@@ -185,6 +185,16 @@ class Drafts:
         """Count the time of a run."""
         self.workspace.write_bytes(f"{self.folder}/seconds.json", json.dumps(self.seconds() + seconds).encode())
 
+    # Precision
+
+    def precisions(self) -> list[str]:
+        """Return in which precisions engines have computed the drafts; several where machines of several kinds did."""
+        return [name.rsplit("/", 1)[1] for name in self.workspace.list_files([f"{self.folder}/precision"])]
+
+    def note_precision(self, precision: str) -> None:
+        """Note in which precision an engine computes. It is no part of the key: nothing is paid again for it."""
+        self.workspace.write_bytes(f"{self.folder}/precision/{precision}", b"")
+
     # Deaths
 
     def running(self, batch: str) -> Running:

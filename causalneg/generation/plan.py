@@ -146,6 +146,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     mode, judge = (procedure.mode, procedure.judge) if procedure else (job.settings.mode, job.settings.judge)
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
+        *([["precision", ", ".join(precisions)]] if (precisions := drafts.precisions()) else []),
         ["mode, judge", f"{mode}, {judge}"],
         ["check of the model, done", _spent(capability.usage if capability else Usage())],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],

@@ -14,6 +14,7 @@ from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
 from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
+from causalneg.generation.engines.precision import engine_precision, expected_precision, reason
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, prepare
@@ -30,6 +31,7 @@ from causalneg.runtime import ray_session
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
 _REFUSED_ENOUGH = 32  # pairs, and no other: then nothing else is to be expected of the others
+_FP32_GROWTH = 2.0  # of weights that lie in 16 bits on the disk, as those of language models do
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
@@ -41,7 +43,8 @@ def check_memory(model: ResolvedModel | None, settings: GenerateSettings) -> Non
     """
     if model is None or settings.engine.gpus:
         return
-    needed = settings.engine.replicas * (model.weights_gib + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
+    weights = model.weights_gib * (_FP32_GROWTH if engine_precision(settings.engine) == "fp32" else 1)
+    needed = settings.engine.replicas * (weights + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
     free = psutil.virtual_memory().available / 1024**3
     if free < needed:
         raise UserError(
@@ -130,6 +133,13 @@ def _disk_full_told() -> Iterator[None]:
         raise
 
 
+def _in_precision(job: Job) -> str:
+    """Return in which precision the engine will compute, and why; nothing where machines of a cluster decide."""
+    engine = job.settings.engine
+    precision = expected_precision(engine)
+    return f" in {precision}, {reason(engine, precision)}" if precision else ""
+
+
 def _generate(
     job: Job, drafts: Drafts, left: Sequence[str], done: Sequence[Outcome], total: int, report: Reporter
 ) -> None:
@@ -139,7 +149,7 @@ def _generate(
     if done:
         report.line(f"generate: going on after {len(done)} of {total} pairs")
     if not job.settings.engine.url:
-        report.line("generate: starting the LLM engine (about half a minute)", style="dim")
+        report.line(f"generate: starting the LLM engine{_in_precision(job)} (about half a minute)", style="dim")
     known = {o.input_id for o in done}
     with ray_session(), report.meter("generating", total, "pairs", len(done)) as meter:
         progress, started = _Progress(), time.monotonic()
@@ -190,9 +200,13 @@ def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Confi
         f"{result.rejected} rejected, {counts.failed} pairs failed; {REPORT}.html shows them"
     )
     reasons = {name: count for name, count in result.verdicts.items() if name != ACCEPTED}
-    details = {"negatives_accepted": result.accepted, "negatives_rejected": reasons}
     spent = capability.usage if capability else Usage()
-    details["check"] = spent.model_dump()
+    details = {
+        "negatives_accepted": result.accepted,
+        "negatives_rejected": reasons,
+        "engine_precision": drafts.precisions(),
+        "check": spent.model_dump(),
+    }
     tokens = {
         "prompt": result.tokens.prompt + spent.prompt_tokens,
         "cached": result.tokens.cached + spent.cached_tokens,

@@ -17,6 +17,7 @@ from causalneg.generation.completion import complete
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines import Engine
+from causalneg.generation.engines.precision import engine_precision
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.style import CorpusStyle
 from causalneg.generation.job import Job, start_engine
@@ -92,6 +93,8 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
 
     async def make() -> tuple[Author, Callable[[], Awaitable[None]]]:
         engine = start(job)
+        if not job.settings.engine.url:
+            drafts.note_precision(engine_precision(job.settings.engine))
         try:
             procedure = drafts.procedure() or procedure_of(job, await capability_of(job, engine, workspace))
         except BaseException:
