@@ -128,8 +128,9 @@ class Author:
         known = own or Step(pair_id=pair.id)
         kept = {n.id: n for n in known.negatives if n.id not in known.again}
         todo = [n for n in before.negatives if n.id not in kept]
-        asked = await self._ask(pair, analysis, todo, asker) if todo else []
-        plain = await asyncio.to_thread(self._scorer.scores, pair, analysis, todo)
+        asked, plain = await asyncio.gather(
+            self._ask(pair, analysis, todo, asker), asyncio.to_thread(self._scorer.scores, pair, analysis, todo)
+        )
         lost = [f for f in known.lost if f.part in kept]
         for negative, told, (scores, notes) in zip(todo, asked, plain, strict=True):
             scored = negative.model_copy(update={"scores": scores, "notes": notes})
@@ -149,18 +150,21 @@ class Author:
         self, pair: Pair, analysis: Analysis, negatives: Sequence[Negative], asker: Asker
     ) -> list[tuple[Judged, dict[str, float]] | EngineError]:
         """Have the LLM judge negatives; an error stands for one that it could not judge."""
+        if not negatives:
+            return []
         judged, told = await asyncio.gather(
             _each(judge_requirements(pair, analysis, negatives, self._method, asker), len(negatives)),
             _each(self._query_scores(pair, negatives, asker), len(negatives)),
         )
-        return [
-            verdicts
-            if isinstance(verdicts, EngineError)
-            else query
-            if isinstance(query, EngineError)
-            else (verdicts, llm_scores(negative, analysis, verdicts, query, self._method))
-            for negative, verdicts, query in zip(negatives, judged, told, strict=True)
-        ]
+        answers: list[tuple[Judged, dict[str, float]] | EngineError] = []
+        for negative, verdicts, query in zip(negatives, judged, told, strict=True):
+            if isinstance(verdicts, EngineError):
+                answers.append(verdicts)
+            elif isinstance(query, EngineError):
+                answers.append(query)
+            else:
+                answers.append((verdicts, llm_scores(negative, analysis, verdicts, query, self._method)))
+        return answers
 
     async def _query_scores(
         self, pair: Pair, negatives: Sequence[Negative], asker: Asker

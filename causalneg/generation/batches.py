@@ -9,7 +9,7 @@ from causalneg.config import GenerateSettings
 from causalneg.generation.author import Author
 from causalneg.generation.drafts import STEPS, Drafts, Running
 from causalneg.generation.engines import EngineDeadError
-from causalneg.generation.rows import Pair, Step, Usage
+from causalneg.generation.rows import Pair, Procedure, Step, Usage
 from causalneg.generation.select import cases, select
 from causalneg.records import Failure, Outcome
 
@@ -136,15 +136,16 @@ class BatchWorker:
             finished = self._drafts.read_step(STEPS[-1], batch)
             left = [p for p in left if not _is_done(finished.get(p.id))]
         steps = [self._drafts.read_step(step, batch) for step in STEPS]
-        rows = [done.get(p.id) or self._outcome(p, [s[p.id] for s in steps if p.id in s]) for p in pairs]
+        procedure = self._drafts.procedure()
+        rows = [done.get(p.id) or self._outcome(p, [s[p.id] for s in steps if p.id in s], procedure) for p in pairs]
         self._drafts.write_outcomes(batch, rows)
         self._drafts.stop_running(batch)
         return rows
 
-    def _outcome(self, pair: Pair, steps: list[Step]) -> Outcome:
+    def _outcome(self, pair: Pair, steps: list[Step], procedure: Procedure | None) -> Outcome:
         """Sum up a pair: what its steps spent, and provisional verdicts, as duplicates are known when all is done."""
-        own = cases(steps[-1], self._drafts.procedure())
-        last = steps[-1].model_copy(update={"negatives": select(own, self._settings)})
+        decided = select(cases(steps[-1], procedure), self._settings)
+        last = steps[-1].model_copy(update={"negatives": decided})
         usage = sum((s.usage for s in steps), Usage())
         return Outcome(
             input_id=pair.id,
