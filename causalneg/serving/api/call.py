@@ -8,10 +8,12 @@ from typing import NoReturn, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from causalneg.config import ServeSettings
+from causalneg.problems import problem
 from causalneg.serving.errors import ApiError
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
@@ -49,9 +51,14 @@ def parse(model: type[Asked], body: bytes) -> Asked:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise invalid(f"{field}: {first['msg']}" if field else first["msg"]) from error
+        raise invalid(_problem(error, body)) from error
+
+
+def _problem(error: ValidationError, body: bytes) -> str:
+    try:
+        return problem(error, from_json(body))
+    except ValueError:  # it is no JSON, which the error says itself
+        return problem(error, None)
 
 
 def json_response(body: BaseModel | bytes) -> Response:
