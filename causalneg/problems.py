@@ -1,6 +1,6 @@
 """What is wrong with something that was sent, in the words of whoever sent it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -8,8 +8,18 @@ _VALUE_ERROR = "Value error, "  # stands before the messages of our own checks
 _SHOULD_BE = "Input should be "
 
 
-def problem(error: ValidationError, sent: object) -> str:
-    """Return where the first problem is, as a path into what was sent, and what it is.
+class Problem(NamedTuple):
+    """What is wrong, and where: the names and numbers that lead there in what was sent."""
+
+    place: tuple[int | str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.place))}: {self.message}" if self.place else self.message
+
+
+def first_problem(error: ValidationError, sent: object) -> Problem:
+    """Return the first problem of something that was sent.
 
     Names of classes and of the branches of a union, which pydantic puts into its paths, are of no use to the sender.
     Where several branches of a union fail at one place, what any of them takes is said.
@@ -25,15 +35,15 @@ def problem(error: ValidationError, sent: object) -> str:
     first = found[0][0]
     within = [place for place, _ in found if place[: len(first)] == first]
     place = max(within, key=len)
-    words = _joined([message for where, message in found if where == place])
-    return f"{'.'.join(map(str, place))}: {words}" if place else words
+    return Problem(place, _joined([message for where, message in found if where == place]))
 
 
 def _place(loc: tuple[int | str, ...], sent: Any, is_missing: bool) -> tuple[int | str, ...]:  # noqa: ANN401
     """Return the parts of a path that lead somewhere in what was sent, and the name of what is missing there."""
     place: list[int | str] = []
     for part in loc:
-        if (isinstance(sent, dict) and part in sent) or (isinstance(sent, list) and part in range(len(sent))):
+        there = range(len(sent)) if isinstance(sent, list) else sent if isinstance(sent, dict) else ()
+        if part in there:
             place.append(part)
             sent = sent[part]
     return (*place, loc[-1]) if is_missing else tuple(place)

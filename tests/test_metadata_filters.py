@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from causalneg.filters import MAX_CONDITIONS, MAX_DEPTH, FieldCondition, Filter, HasId, IsEmpty, IsNull
-from causalneg.problems import problem
+from causalneg.problems import first_problem
 
 FIELD = {"key": "a", "match": {"value": 1}}
 
@@ -15,7 +15,7 @@ FIELD = {"key": "a", "match": {"value": 1}}
 def said(value: object) -> str:
     with pytest.raises(ValidationError) as caught:
         Filter.model_validate_json(json.dumps(value))
-    return problem(caught.value, value)
+    return str(first_problem(caught.value, value))
 
 
 def test_each_condition_is_known_by_its_names() -> None:

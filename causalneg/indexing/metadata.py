@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from causalneg.filters import Condition, FieldCondition, Filter, HasId, IsEmpty, IsNull, Match
-from causalneg.indexing.values import Numbers, Values, read_values
+from causalneg.indexing.values import Numbers, Texts, Truths, Values, read_values
 from causalneg.json_path import Step
 
 _KEYS = 16  # whose values are kept
@@ -21,7 +21,7 @@ _MASK_BYTES = 64 << 20  # of the kept masks, a byte per row
 
 def _matching(values: Values, match: Match) -> list[np.ndarray]:
     """Return the rows of what matches, by type."""
-    columns = (values.texts, values.truths, *values.numbers)
+    columns: list[Texts | Truths | Numbers] = [values.texts, values.truths, *values.numbers]
     if match.except_ is not None:
         return [column.rows[~column.is_among(match.except_)] for column in columns]
     wanted = [match.value] if match.value is not None else match.any or []

@@ -58,7 +58,7 @@ class Numbers:
 
     rows: np.ndarray
     values: np.ndarray | list[int]
-    exact: Callable[[object], Number]
+    exact: Callable[..., Number]
 
     @classmethod
     def of(cls, rows: np.ndarray, values: np.ndarray, exact: Callable[..., Number]) -> "Numbers":
