@@ -521,12 +521,15 @@ class ServeSettings(Settings):
     backend: Literal["auto", "torch-fp32", "torch-bf16", "onnx", "openvino"] = Field(
         "auto", description="what encodes queries; auto takes the fastest that agrees with torch-fp32"
     )
-    max_queries: int = Field(128, ge=1, description="queries, inputs or passages in one request")
+    max_queries: int = Field(128, ge=1, description="queries or passages in one request")
+    max_inputs: int = Field(2048, ge=1, description="inputs in one request for vectors")
     max_limit: int = Field(1000, ge=1, description="largest offset + limit of a query")
     max_body_mb: float = Field(4, gt=0, description="largest body of a request, MB")
     batch_tokens: int = Field(4096, ge=1, description="tokens, padding included, that are encoded at once")
     max_waiting_tokens: int = Field(65_536, ge=1, description="tokens that may wait; beyond, requests get 429")
-    timeout_ms: int = Field(10_000, ge=1, description="longest time that a request may take")
+    timeout_ms: int = Field(
+        10_000, ge=1, description="longest time that a request may take, or each part of one of more than batch_tokens"
+    )
     keys: str | None = Field(None, description="file with the hashed API keys, as `causalneg keys` writes it")
     cors_origins: list[str] = Field([], description="web origins whose pages may ask; none unless set")
     reranker: str | None = Field(None, description="cross-encoder for `rerank`; embedded, local or hub")

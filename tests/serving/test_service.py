@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.changes import Change
 from causalneg.models import resolve
 from causalneg.records import Passage
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.errors import ApiError
 from causalneg.serving.opening import open_service
 from causalneg.serving.schema import PassageBody, SearchRequest, SearchResponse
@@ -51,8 +51,8 @@ def _with_service(config: Config, use: Callable[[LocalService], Awaitable[Any]])
     return asyncio.run(main())
 
 
-def _soon() -> float:
-    return time.monotonic() + 60
+def _soon() -> Deadline:
+    return Deadline(60)
 
 
 async def _search(service: LocalService, **request: Any) -> SearchResponse:
@@ -299,7 +299,7 @@ def test_overload_is_refused_with_a_time_to_come_back(workspace: Workspace) -> N
 def test_a_deadline_that_has_passed_is_not_worked_for(workspace: Workspace) -> None:
     async def use(service: LocalService) -> None:
         with pytest.raises(ApiError) as late:
-            await service.search(SearchRequest(query="a"), time.monotonic() - 1)
+            await service.search(SearchRequest(query="a"), Deadline(-1))
         assert late.value.body.code == 504
 
     _with_service(_config(workspace), use)
@@ -320,7 +320,7 @@ def test_a_server_that_shuts_down_answers_what_it_took(workspace: Workspace) -> 
     _with_service(_config(workspace), use)
 
 
-def test_texts_and_token_ids_are_encoded(workspace: Workspace) -> None:
+def test_texts_are_encoded(workspace: Workspace) -> None:
     async def use(service: LocalService) -> None:
         async def embed(inputs: list[Any], **options: Any) -> np.ndarray:
             asked = {"dimensions": None, "normalise": True, "cut": None, **options}
@@ -330,17 +330,10 @@ def test_texts_and_token_ids_are_encoded(workspace: Workspace) -> None:
         text = "Rome is the capital of Italy."
         (vector,) = await embed([text])
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
-        from transformers import AutoTokenizer
-
-        ids = AutoTokenizer.from_pretrained(resolve("embedded:minilm-l6").path)(text)["input_ids"]
-        assert (await embed([ids]))[0] == pytest.approx(vector, abs=1e-5)
         short = (await embed([text], dimensions=16))[0]
         assert short == pytest.approx(vector[:16] / np.linalg.norm(vector[:16]), abs=1e-5)
         assert (await embed([text], prompt_name="query"))[0] == pytest.approx(vector, abs=1e-5)
         for inputs, options, status in (
-            ([[0, 10**9]], {}, 422),
-            ([[-1]], {}, 422),
-            ([[]], {}, 422),
             ([text], {"dimensions": 385}, 422),
             ([text], {"prompt_name": "no such"}, 422),
             (["long " * 1000], {}, 413),

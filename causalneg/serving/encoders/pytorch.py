@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,19 +133,12 @@ def layout_of(model: SentenceTransformer, name: str) -> InputLayout:
     return InputLayout(
         dimension=dimension,
         max_length=_longest(model.max_seq_length),
-        vocabulary=_vocabulary(model),
         prompts={name: prompt or "" for name, prompt in model.prompts.items()},
         pad_id=_pad_id(tokenizer) if named else 0,
         cut="left" if named and tokenizer.truncation_side == "left" else "right",
         split_special_tokens=named and bool(tokenizer.split_special_tokens),
         tokenizer=named and getattr(tokenizer, "backend_tokenizer", None) is not None,
     )
-
-
-def _vocabulary(model: SentenceTransformer) -> int:
-    first = cast(Any, model[0])
-    table = first.embedding if isinstance(first, StaticEmbedding) else first.model.get_input_embeddings()
-    return int(table.num_embeddings)
 
 
 def _longest(limit: float | None) -> int:
