@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from causalneg import __version__
-from causalneg.config import Config, flag_value, load_config, nearest, settings_names
+from causalneg.config import Config, flag_value, load_config, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
+from causalneg.names import nearest
 from causalneg.workspace import Workspace
 
 # Command: (module with `run`, what it does). A module is imported when its command is given.

@@ -1,6 +1,5 @@
 """Every setting, one pydantic model per stage, filled from defaults, then YAML, then command-line flags."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from causalneg.errors import UserError
+from causalneg.names import nearest
 from causalneg.records import ViolationType
 
 _MEASURES = ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
@@ -627,13 +627,6 @@ def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
         else:
             names[dotted] = field
     return names
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return «; did you mean …?» for the known name nearest to a wrong one, or nothing."""
-    last = name.rsplit(".", 1)[-1]
-    matches = difflib.get_close_matches(name, known, 1, 0.5) or [k for k in known if k.rsplit(".", 1)[-1] == last]
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import ipaddress
 import itertools
 import json
 import math
@@ -18,6 +17,7 @@ import httpx
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from causalneg.config import EngineSettings
+from causalneg.connections import connect
 from causalneg.errors import UserError
 from causalneg.generation.engines import Completion, EngineError, Likelihood
 from causalneg.generation.engines.limits import Booking, Clock, MinuteLimits, Sleep, backoff
@@ -388,12 +388,13 @@ class HttpEngine:
 
     def _connect(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         settings, most = self._settings, self._settings.max_num_seqs
-        client = httpx.AsyncClient(
+        client = connect(
+            httpx.AsyncClient,
+            self._url,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=settings.timeout_seconds,
             limits=httpx.Limits(max_connections=most, keepalive_expiry=_KEPT_ALIVE_SECONDS),
             follow_redirects=False,  # the key is for this host
-            trust_env=not _is_loopback(httpx.URL(self._url).host),  # proxies of the environment
         )
         limits = MinuteLimits(settings.requests_per_minute, settings.tokens_per_minute, self._clock, self._sleep)
         return _Connection(loop, client, asyncio.Semaphore(most), limits)
@@ -435,13 +436,6 @@ def _key(variable: str) -> str | None:
     if not all("!" <= character <= "~" for character in key):
         raise UserError(f"The key in the environment variable {variable} has blanks or letters other than ASCII in it.")
     return key or None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _estimated_tokens(body: dict[str, Any] | None) -> int:
