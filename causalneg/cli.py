@@ -14,6 +14,7 @@ from causalneg import __version__
 from causalneg.config import Config, flag_value, load_config, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
+from causalneg.installed import needs_pipeline
 from causalneg.names import nearest
 from causalneg.workspace import Workspace
 
@@ -157,10 +158,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _do(command: str, config: Config, workspace: Workspace, report: Reporter) -> None:
+    with needs_pipeline():
+        module: StageModule = importlib.import_module(COMMANDS[command][0])
+        module.run(config, workspace, report)
+
+
 def _print(command: str, config: Config, workspace: Workspace) -> int:
     """Run a command whose result is what it prints on standard output."""
     try:
-        importlib.import_module(COMMANDS[command][0]).run(config, workspace, Reporter(sys.stdout))
+        _do(command, config, workspace, Reporter(sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:  # who reads, as `head`, has seen enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,8 +176,7 @@ def _print(command: str, config: Config, workspace: Workspace) -> int:
 
 def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:
     try:
-        module: StageModule = importlib.import_module(COMMANDS[command][0])
-        module.run(config, workspace, report)
+        _do(command, config, workspace, report)
     except UserError as error:
         report.line(f"error: {error}", style="bold red")
         return 2
