@@ -481,6 +481,9 @@ class ServeSettings(Settings):
         ge=1,
         description="compute threads, and cores, of a replica; unset, `serve` shares out the cores of a machine",
     )
+    wait_seconds: float = Field(
+        0, ge=0, description="how long to wait for cores that a Ray cluster has not yet, where an autoscaler adds nodes"
+    )
     spread_shards: int = Field(
         0, ge=0, description="shards that lie in replicas of their own; 0 keeps all in every replica"
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray._private.state import state
 from ray.serve.context import _get_global_client
 
 from causalneg.config import ServeSettings
@@ -35,8 +34,12 @@ def cores_needed(settings: ServeSettings) -> int:
     return settings.replicas * settings.cores * (2 if settings.spread_shards else 1)
 
 
-def check_cores(settings: ServeSettings) -> None:
-    """Refuse more cores than there are or can come: Serve would wait for them without end.
+def check_cores(settings: ServeSettings, waited: float = 0.0) -> None:
+    """Refuse more cores than there are: Serve would wait for them without end.
+
+    Args:
+        settings: of the server; `wait_seconds` is for nodes that an autoscaler adds.
+        waited: seconds since they were asked for.
 
     Raises:
         UserError: it is so.
@@ -44,19 +47,14 @@ def check_cores(settings: ServeSettings) -> None:
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     needed, there = cores_needed(settings), sum(nodes)
     places = sum(int(cores // settings.cores) for cores in nodes)
-    if (needed <= there and settings.replicas <= places) or needed <= _cores_to_come():
+    if (needed <= there and settings.replicas <= places) or waited < settings.wait_seconds:
         return
     largest = f", at most {max(nodes, default=0):g} on one machine" if len(nodes) > 1 else ""
     raise UserError(
         f"serve.replicas: {settings.replicas} replicas of {settings.cores} threads "
-        f"{'and their shards ' if settings.spread_shards else ''}need {needed} cores, and there are {there:g}{largest}."
+        f"{'and their shards ' if settings.spread_shards else ''}need {needed} cores, and there are {there:g}{largest}"
+        f"{'; give --wait-seconds where an autoscaler adds nodes' if is_shared() else ''}."
     )
-
-
-def _cores_to_come() -> float:
-    """Return the cores that the cluster can have when its autoscaler adds what it may; 0 without an autoscaler."""
-    most = state.get_max_resources_from_cluster_config() if is_shared() else None
-    return (most or {}).get("CPU", 0)
 
 
 class _Lease:

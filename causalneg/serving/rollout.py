@@ -14,7 +14,7 @@ from causalneg.config import ServeSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.serving.app import NAME, START_REFUSED
-from causalneg.serving.cluster import cores_needed, serve_details
+from causalneg.serving.cluster import check_cores, cores_needed, serve_details
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 _LOOK_SECONDS = 0.3
@@ -26,7 +26,7 @@ def deploy(application: Application, settings: ServeSettings, report: Reporter, 
     """Deploy, and return once all replicas run, or when `stop` is set.
 
     Raises:
-        UserError: a replica refuses to start; the message is its reason.
+        UserError: a replica refuses to start, and the message is its reason; or cores that are not there did not come.
         RuntimeError: replicas fail for a reason that is no user's.
     """
     waiting = _Waiting(settings, report)
@@ -69,6 +69,7 @@ class _Waiting:
     def look(self) -> None:
         """Say what is waited for, if it is something else or has not been said for a while."""
         now = time.monotonic()
+        check_cores(self._settings, now - self._began)
         if now - self._began < self._patience:
             return
         line = self._line()

@@ -81,6 +81,8 @@ def test_a_server_that_waits_is_stopped(cluster: SharedCluster, workspace: Path)
 
 def test_what_can_never_come_is_refused_at_once(cluster: SharedCluster, workspace: Path) -> None:
     (port,) = free_ports(1)
-    with cluster.server(workspace, port, "--replicas", "3") as server:
-        assert server.process.wait(120) == 2
-    assert "serve.replicas: 3 replicas of 1 threads need 3 cores, and there are 2" in server.text
+    for flags in ([], ["--wait-seconds", "1"]):
+        with cluster.server(workspace, port, "--replicas", "3", *flags) as server:
+            assert server.process.wait(240) == 2
+        assert "serve.replicas: 3 replicas of 1 threads need 3 cores, and there are 2; give --wait-s" in server.text
+        assert ("waiting for" in server.text) == bool(flags)
