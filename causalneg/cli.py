@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from causalneg import __version__
-from causalneg.config import Config, flag_value, load_config, nearest, settings_names
+from causalneg.config import Config, flag_value, load_config, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
+from causalneg.installed import needs_pipeline
+from causalneg.names import nearest
 from causalneg.termination import Termination, supervised
 from causalneg.workspace import Workspace
 
@@ -164,10 +166,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _do(command: str, config: Config, workspace: Workspace, report: Reporter) -> None:
+    with needs_pipeline():
+        module: StageModule = importlib.import_module(COMMANDS[command][0])
+        module.run(config, workspace, report)
+
+
 def _print(command: str, config: Config, workspace: Workspace) -> int:
     """Run a command whose result is what it prints on standard output."""
     try:
-        importlib.import_module(COMMANDS[command][0]).run(config, workspace, Reporter(sys.stdout))
+        _do(command, config, workspace, Reporter(sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:  # who reads, as `head`, has seen enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -178,8 +186,7 @@ def _run(
     command: str, config: Config, workspace: Workspace, report: Reporter, log: Path, termination: Termination
 ) -> int:
     try:
-        module: StageModule = importlib.import_module(COMMANDS[command][0])
-        module.run(config, workspace, report)
+        _do(command, config, workspace, report)
     except UserError as error:
         report.line(f"error: {error}", style="bold red")
         return 2

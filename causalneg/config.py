@@ -1,6 +1,5 @@
 """Every setting, one pydantic model per stage, filled from defaults, then YAML, then command-line flags."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from causalneg.errors import UserError
+from causalneg.names import nearest
 from causalneg.records import ViolationType
 
 _MEASURES = ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
@@ -515,6 +515,9 @@ class ServeSettings(Settings):
         ge=1,
         description="compute threads, and cores, of a replica; unset, `serve` shares out the cores of a machine",
     )
+    wait_seconds: float = Field(
+        0, ge=0, description="how long to wait for cores that a Ray cluster has not yet, where an autoscaler adds nodes"
+    )
     spread_shards: int = Field(
         0, ge=0, description="shards that lie in replicas of their own; 0 keeps all in every replica"
     )
@@ -664,13 +667,6 @@ def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
         else:
             names[dotted] = field
     return names
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return «; did you mean …?» for the known name nearest to a wrong one, or nothing."""
-    last = name.rsplit(".", 1)[-1]
-    matches = difflib.get_close_matches(name, known, 1, 0.5) or [k for k in known if k.rsplit(".", 1)[-1] == last]
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,10 +230,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def scripted(*deeds: Deed, port: int = 0) -> Iterator[tuple[str, list[bytes]]]:
+def scripted(*deeds: Deed, port: int = 0, listener: socket.socket | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """Do one thing after the other to the connections that come, the last one for ever.
 
-    Gives the address and the requests, which grow.
+    Gives the address and the requests, which grow. Connections come to the listener instead, if one is given.
     """
     left, requests = list(deeds), list[bytes]()
 
@@ -243,6 +243,9 @@ def scripted(*deeds: Deed, port: int = 0) -> Iterator[tuple[str, list[bytes]]]:
             (left.pop(0) if len(left) > 1 else left[0])(self.request)
 
     with _Server(("127.0.0.1", port), Handler) as server:
+        if listener is not None:
+            server.socket.close()
+            server.socket = listener
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

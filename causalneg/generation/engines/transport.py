@@ -1,7 +1,6 @@
 """Carries requests to an OpenAI-compatible endpoint: address, key, limits, attempts, and what a bad answer means."""
 
 import asyncio
-import ipaddress
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from causalneg.config import EngineSettings
+from causalneg.connections import connect
 from causalneg.errors import UserError
 from causalneg.generation.engines import EngineError
 from causalneg.generation.engines.answers import ChatReply, Problem, Reply, error_in, read_problem
@@ -195,12 +195,13 @@ class Transport:
 
     def _connect(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         settings, most = self._settings, self._settings.max_num_seqs
-        client = httpx.AsyncClient(
+        client = connect(
+            httpx.AsyncClient,
+            self.url,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=settings.timeout_seconds,
             limits=httpx.Limits(max_connections=most, keepalive_expiry=_KEPT_ALIVE_SECONDS),
             follow_redirects=False,  # the key is for this host
-            trust_env=not _is_loopback(httpx.URL(self.url).host),  # proxies of the environment
         )
         limits = MinuteLimits(settings.requests_per_minute, settings.tokens_per_minute, self._clock, self._sleep)
         return _Connection(loop, client, asyncio.Semaphore(most), limits)
@@ -237,13 +238,6 @@ def _key(variable: str) -> str | None:
     if not all("!" <= character <= "~" for character in key):
         raise UserError(f"The key in the environment variable {variable} has blanks or letters other than ASCII in it.")
     return key or None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _estimated_tokens(body: dict[str, Any] | None) -> int:
