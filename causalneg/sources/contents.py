@@ -19,11 +19,13 @@ class _Foreign(NamedTuple):
 
 
 _FOREIGN = (
-    _Foreign((b"pk\x03\x04",), "a zip file (or one of Excel or another office program)", "unpack it or save it as CSV"),
-    _Foreign(tuple(b"bzh%d1ay&sy" % level for level in range(1, 10)), "compressed with bzip2", "unpack it"),
-    _Foreign((b"\xfd7zxz\x00",), "compressed with xz", "unpack it"),
-    _Foreign((b"7z\xbc\xaf\x27\x1c",), "a 7z archive", "unpack it"),
-    _Foreign((b"%pdf-",), "a PDF", "extract its text"),
+    _Foreign(
+        (b"pk\x03\x04",), "a zip file (or one of Excel or another office program)", "unpack it first, or save it as CSV"
+    ),
+    _Foreign(tuple(b"bzh%d1ay&sy" % level for level in range(1, 10)), "compressed with bzip2", "unpack it first"),
+    _Foreign((b"\xfd7zxz\x00",), "compressed with xz", "unpack it first"),
+    _Foreign((b"7z\xbc\xaf\x27\x1c",), "a 7z archive", "unpack it first"),
+    _Foreign((b"%pdf-",), "a PDF", "extract its text first"),
     _Foreign((b"version https://git-lfs",), "the pointer of Git LFS to a file", "get the file with `git lfs pull`"),
     _Foreign((b"<!doctype html", b"<html"), "a web page, as of a failed download", "download the file anew"),
 )
@@ -38,7 +40,7 @@ def refuse_foreign(head: bytes, where: str) -> None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for begins, what, remedy in _FOREIGN:
         if start.startswith(begins):
-            raise UserError(f"{where} is {what}; {remedy} first.")
+            raise UserError(f"{where} is {what}; {remedy}.")
 
 
 def _is_text(head: bytes) -> bool:

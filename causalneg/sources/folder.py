@@ -43,13 +43,13 @@ class Folder:
 
     Args:
         path: the folder or zip.
-        landmarks: names of files of which one lies in that folder.
+        landmarks: names of files of which one lies in that folder; the uppermost folder without.
 
     Raises:
         UserError: there is nothing there, or the zip is broken.
     """
 
-    def __init__(self, path: Path, landmarks: Collection[str]) -> None:
+    def __init__(self, path: Path, landmarks: Collection[str] = ()) -> None:
         self.path, self.tally = path, Tally()
         self._zip: zipfile.ZipFile | None = None
         self._prefix = ""

@@ -28,8 +28,7 @@ def show(report: Reporter, details: Mapping[str, Any]) -> None:
         report.line(f"files not read: {listed(files)}")
     if _TRAIN not in splits:
         report.line(
-            f"There is no split called {_TRAIN}, which mine, generate and train work on; "
-            f"rename one of {', '.join(splits)} unless you only evaluate.",
+            f"There is no split called {_TRAIN}, which mine, generate and train work on; there is {', '.join(splits)}.",
             style="yellow",
         )
     if not outcomes:
