@@ -41,6 +41,8 @@ _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epoch
 _ENDLESS = ("serve",)  # it ends when it is interrupted, in an order of its own
 _PRINTING = ("compare", "inspect", "keys")  # their result is what they print; they write no log into the workspace
 _INTERRUPTED = "interrupted; the same command goes on where it was"
+_MAKING = ("import", "run", "demo")  # they make the workspace if it is not there
+_READING = ("export", "serve")  # they change nothing in the workspace that they are given
 # Flags without a value.
 _SWITCHES = ("compare.json", "inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
 
@@ -111,9 +113,12 @@ def _load(command: str, argv: Sequence[str]) -> Config:
     return load_config(path, flags)
 
 
-def _log_file(workspace: Workspace, command: str) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+def _made(folder: Path) -> Path:
+    """Return a folder for logs that can be written, made if it is not there.
+
+    Raises:
+        UserError: it cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,18 +127,50 @@ def _log_file(workspace: Workspace, command: str) -> Path:
         ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written; name a --workspace that can be.")
-    return folder.absolute() / f"{stamp}-{command}.log"
+    return folder
 
 
-def _open_workspace(config: Config) -> Workspace:
+def _log_file(workspace: Workspace, command: str) -> Path:
+    """Return the file of a command's log: in the workspace, or in the cache where that may only be read.
+
+    Raises:
+        UserError: there is no folder for it.
+    """
+    from causalneg.models import cache_dir
+
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log"
+    folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+    try:
+        return _made(folder).absolute() / name
+    except UserError:
+        if command not in _READING:
+            raise
+    return _made(cache_dir() / "logs").absolute() / name
+
+
+def _needs_workspace(command: str, config: Config) -> bool:
+    """Whether a command works on what is in a workspace; without one, its name was mistyped."""
+    if command == "mteb":
+        return config.mteb.model in (None, "trained", "base")
+    return command not in (*_MAKING, *_PRINTING)
+
+
+def _open_workspace(command: str, config: Config) -> Workspace:
     workspace = Workspace(config.workspace)
-    if workspace.is_local and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(config.workspace).is_absolute():
+    if not workspace.is_local:
+        return workspace
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(config.workspace).is_absolute():
         raise UserError(
             "In a Ray job the workspace must be an absolute path or a URL that all nodes reach, "
             f"not {config.workspace!r}."
         )
-    if workspace.is_local and Path(workspace.root).is_file():
+    root = Path(workspace.root)
+    if root.is_file():
         raise UserError(f"The workspace {config.workspace} is a file; name a folder.")
+    if _needs_workspace(command, config) and not root.is_dir():
+        beside = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+        hint = nearest(root.name, beside) or "; name one with --workspace, or make it with `causalneg import`."
+        raise UserError(f"There is no workspace {config.workspace}{hint}")
     return workspace
 
 
@@ -151,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command not in COMMANDS:
             raise UserError(f"causalneg: there is no command {command!r}{nearest(command, list(COMMANDS))}")
         config = _load(command, arguments[1:])
-        workspace = _open_workspace(config)
+        workspace = _open_workspace(command, config)
         if command in _PRINTING:
             return _print(command, config, workspace)
         log = _log_file(workspace, command)

@@ -78,6 +78,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 )
 @pytest.mark.usefixtures("in_empty_folder")
 def test_a_stage_names_the_one_that_is_missing(command: str, missing: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("workspace").mkdir()
     line = mistake(capfd, command)
     assert "causalneg " in line
     assert missing in line

@@ -60,7 +60,7 @@ def contrast_files(settings: EvaluateSettings) -> dict[str, str]:
     """Return the files of contrast sets by the names they are reported under: without folder and suffix, unique."""
     found: dict[str, str] = {}
     for path in settings.contrast:
-        stem = re.sub(r"(\.jsonl|\.gz|\.zst|\.zip)+$", "", Path(path).name)
+        stem = re.sub(r"(\.jsonl|\.ndjson|\.gz|\.zst|\.zip)+$", "", Path(path).name)
         name = base = re.sub(r"[^\w.-]+", "-", stem).strip(".-") or "pairs"
         number = 1
         while name in found:

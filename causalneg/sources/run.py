@@ -19,6 +19,7 @@ from causalneg.sources.summary import show
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
 _MB = 1 << 20
+_FILES_NAMED = 100  # of those not read, in the manifest
 _SHOWN_EVERY = 1000  # rows between two steps of the progress
 
 
@@ -101,12 +102,19 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         splits = query_counts(staging.database)
     rows, outcomes = staging.tally, staging.outcomes
     passages = rows["passages"]["accepted"]
-    show(report, passages, splits, rows, outcomes)
+    details = {
+        "passages": passages,
+        "splits": splits,
+        "rows": rows,
+        "outcomes": outcomes,
+        "columns_not_used": dataset.unused(),
+        "files_not_read": list(dataset.unread[:_FILES_NAMED]),
+    }
+    show(report, details)
     queries = rows[QUERIES]
     counts = Counts(
         rows_in=queries["read"],
         accepted=queries["accepted"],
         rejected=queries["read"] - queries["accepted"],
     )
-    details = {"passages": passages, "splits": splits, "rows": rows, "outcomes": outcomes}
     return stage.finish(counts, details=details)
