@@ -193,8 +193,8 @@ def _data(
         data = Data(folder)
     if not len(data["rows.train"]):
         raise UserError(
-            f"None of the {data.facts['pairs']} train pairs of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate."
+            f"None of the {data.facts['pairs']} train pairs of {workspace.root_url} can be trained on: they have no "
+            "accepted negative that differs from the positive; look at the thresholds of mine and generate."
         )
     return data
 
@@ -305,6 +305,16 @@ def _say(data: Data, steps: int, report: Reporter) -> None:
         f"train: {facts['rows']:,} of {facts['pairs']:,} pairs with {facts['mined']:,} mined and "
         f"{facts['generated']:,} generated negatives, {steps:,} steps"
     )
+    if alone := facts.get("without_negative", 0):  # a store that is resumed may be older than this count
+        left_out = facts["rows"] < facts["pairs"]
+        report.line(
+            f"train: {alone:,} pairs have no negative of their own"
+            + (
+                ", and are left out; train.loss.candidates in_batch or global trains on them, too"
+                if left_out
+                else "; the other passages of their batch are their candidates"
+            )
+        )
     if facts["dev_query"]:
         report.line(f"train: watched on {facts['dev_query']:,} dev queries and {facts['dev_passage']:,} passages")
     if facts["same_as_positive"]:

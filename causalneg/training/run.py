@@ -39,17 +39,20 @@ def _inputs(config: Config, workspace: Workspace) -> list[Stage]:
 
 
 def _require_negatives(config: Config, workspace: Workspace) -> None:
-    """See that there is any negative, before anything is begun.
+    """See that there is any negative, before anything is begun; shared candidates need none.
 
     Raises:
         UserError: there is none.
     """
+    if config.train.loss.candidates != "own":
+        return
     wanted: list[tuple[str, type[Mined | Negative]]] = [("mined", Mined)] * bool(config.train.mined_per_query)
     wanted += [("negatives", Negative)] * bool(config.train.generated_per_query)
     if not any(next(accepted(workspace, folder, record, "query_id"), None) for folder, record in wanted):
         raise UserError(
             f"No train pair of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate, and at train.mined_per_query."
+            "look at the thresholds of mine and generate, and at train.mined_per_query, or set train.loss.candidates to "
+            "in_batch or global, which need none."
         )
 
 
@@ -87,7 +90,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     facts = Data(store).facts
     workspace.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
-    counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive")}
+    counted = {name: facts.get(name, 0) for name in ("mined", "generated", "held_out", "without_negative", "same_as_positive")}
     details = {**summary, **counted, "trained": used - facts["held_out"]}
     records = training_log(workspace).read()
     workspace.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())

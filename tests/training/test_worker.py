@@ -252,6 +252,18 @@ def test_an_encoder_that_overflows_in_fp16_is_said(tiny: Path, data: Data, tmp_p
     assert said.startswith("Vectors of the encoder are NaN or infinite before the first step: set train.precision to")
 
 
+@pytest.mark.parametrize("candidates", ["in_batch", "global"])
+def test_pairs_without_any_negatives_train_on_one_anothers_passages(
+    tiny: Path, tmp_path: Path, candidates: str
+) -> None:
+    settings = tiny_settings(mined_per_query=0, generated_per_query=0, loss__candidates=candidates)
+    workspace = random_workspace(tmp_path / "ws", rows=15)
+    store = prepared(workspace, tmp_path / "data", _encoder(tiny, settings), settings)
+    assert (store.facts["rows"], store.facts["without_negative"]) == (15, 15)
+    _, summary = _train(tiny, store, settings, tmp_path / "run")
+    assert 0 < summary.epochs[-1]["loss"] < summary.epochs[0]["loss"]
+
+
 def test_a_rule_of_weight_nought_is_training_without_them(tiny: Path, data: Data, tmp_path: Path) -> None:
     folder = tmp_path / "without"
     settings = tiny_settings(generated_per_query=0)
