@@ -35,7 +35,7 @@ class Finite:
             step: its number, from 1.
             sums: the parts of its loss.
             norm: of its gradient.
-            scale: the factor of the loss. With fp16 a gradient may overflow: the step is left out and the factor halved.
+            scale: the factor of the loss. With fp16 a gradient may overflow: the step is left out, the factor halved.
         """
         fp16 = self._encoder.precision == "fp16"
         gradient = scale > _LEAST_SCALE if fp16 else norm.isfinite()
@@ -66,9 +66,8 @@ class Finite:
         if self._encoder.precision == "fp16":
             remedies.append("set train.precision to bf16 or fp32, as large numbers overflow in fp16")
         remedies.append("see whether the weights of the encoder are sound")
-        kept = checkpoint.newest(self._checkpoints)
-        state = f"the last good checkpoint, of step {checkpoint.step_of(kept)}, is kept in {kept}"
-        return UserError(
-            f"{what} NaN or infinite {f'at step {step}' if step else 'before the first step'}: {', or '.join(remedies)}; "
-            f"{state if kept else 'there is no checkpoint yet'}."
-        )
+        place = f"at step {step}" if step else "before the first step"
+        kept, state = checkpoint.newest(self._checkpoints), "there is no checkpoint yet"
+        if kept:
+            state = f"the last good checkpoint, of step {checkpoint.step_of(kept)}, is kept in {kept}"
+        return UserError(f"{what} NaN or infinite {place}: {', or '.join(remedies)}; {state}.")

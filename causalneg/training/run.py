@@ -22,6 +22,7 @@ from causalneg.workspace import HELD_OUT, Counts, Manifest, Stage, Workspace
 PAGE = "training/report.html"
 _SETTINGS = "model/causalneg.json"
 _DEV = ("before", "best")
+_COUNTED = ("mined", "generated", "held_out", "without_negative", "same_as_positive")
 _LIBRARIES = ("causalneg", "torch", "transformers", "sentence-transformers")
 # Settings that the result does not depend on.
 _RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "log_every", "trackers", "held_gib"}
@@ -51,8 +52,8 @@ def _require_negatives(config: Config, workspace: Workspace) -> None:
     if not any(next(accepted(workspace, folder, record, "query_id"), None) for folder, record in wanted):
         raise UserError(
             f"No train pair of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate, and at train.mined_per_query, or set train.loss.candidates to "
-            "in_batch or global, which need none."
+            "look at the thresholds of mine and generate, and at train.mined_per_query, or set train.loss.candidates "
+            "to in_batch or global, which need none."
         )
 
 
@@ -90,7 +91,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     facts = Data(store).facts
     workspace.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
-    counted = {name: facts.get(name, 0) for name in ("mined", "generated", "held_out", "without_negative", "same_as_positive")}
+    counted = {
+        name: facts.get(name, 0) for name in ("mined", "generated", "held_out", "without_negative", "same_as_positive")
+    }
     details = {**summary, **counted, "trained": used - facts["held_out"]}
     records = training_log(workspace).read()
     workspace.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())

@@ -232,9 +232,7 @@ def test_numbers_that_break_stop_training_and_leave_the_last_good_checkpoint(
     assert all(v.isfinite().all() for v in load_file(tmp_path / "step-00000002" / "model.safetensors").values())
 
 
-def test_a_weight_that_is_no_number_is_said_before_anything_is_measured(
-    tiny: Path, data: Data, tmp_path: Path
-) -> None:
+def test_a_weight_that_is_no_number_is_said_before_anything_is_measured(tiny: Path, data: Data, tmp_path: Path) -> None:
     settings = tiny_settings()
     encoder = _encoder(tiny, settings)
     encoder.parameters()[0].data[0, 0] = torch.nan

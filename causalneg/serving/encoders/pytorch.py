@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from causalneg.errors import UserError
+from causalneg.loading import open_model, settle
 from causalneg.models import ResolvedModel
 from causalneg.runtime import supports_bf16
 from causalneg.serving.encoders.encoder import DType, Forward, InputLayout, Tokens
@@ -78,21 +79,12 @@ def load(model: ResolvedModel, threads: int) -> SentenceTransformer:
     """Load a model with fp32 weights, whatever the folder holds; code that comes with it is never run.
 
     Raises:
-        UserError: the folder cannot be loaded.
+        UserError: the folder cannot be loaded, or a text's vector depends on the texts beside it.
     """
     torch.set_num_threads(threads)
-    try:
-        loaded = SentenceTransformer(
-            str(model.path),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-        )
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"The model {model.name} ({model.path}) cannot be loaded: {reason}") from error
+    loaded = settle(open_model(model.path, dtype=torch.float32), model.path)
     loaded.prompts = _prompts(loaded)
-    return loaded.eval()
+    return loaded
 
 
 def _prompts(model: SentenceTransformer) -> dict[str, str | None]:

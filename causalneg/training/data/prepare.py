@@ -47,7 +47,9 @@ class Tokenizer(Protocol):
 
 
 # Where other passages of a batch are candidates, a pair needs no negative of its own.
-_USABLE = "CREATE TABLE usable AS SELECT * FROM pairs WHERE getvariable('shared') OR pair IN (SELECT pair FROM negatives);"
+_USABLE = (
+    "CREATE TABLE usable AS SELECT * FROM pairs WHERE getvariable('shared') OR pair IN (SELECT pair FROM negatives);"
+)
 
 # Dev queries: of a split of their own, or train queries held out. Drawn by a hash of seed and id.
 _DEV = """
