@@ -22,8 +22,6 @@ from causalneg.models import ResolvedModel, Start
 from causalneg.records import content_id
 
 _POOLING_MODES: dict[str, PoolingMode] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-# The names that `encode_query` and `encode_document` look for, in their order.
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 def start_of(settings: EncoderSettings) -> Start:
@@ -132,9 +130,6 @@ def _set_pooling(model: SentenceTransformer, wanted: str, path: Path) -> None:
 
 
 def _set_prompts(model: SentenceTransformer, start: Start) -> None:
-    """Store the prompts under the names that `encode_query` and `encode_document` look for first."""
-    own = dict(model.prompts)
+    """Store the prompts under the names that `encode_query` and `encode_document` take."""
     for name, wanted in (("query", start.query_prompt), ("document", start.passage_prompt)):
-        default = own.get(model.default_prompt_name or "")
-        found = next((own[n] for n in _PROMPT_NAMES[name] if n in own), default)
-        model.prompts[name] = (found if wanted is None else wanted) or ""
+        model.prompts[name] = (model.prompts.get(name) if wanted is None else wanted) or ""

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_a_sentence_in_every_stage(
         lambda: Encoder(path, EncoderSettings(), "fp32", torch.device("cpu")),
         lambda: open_encoder(model, "torch-fp32"),
     ):
-        with pytest.raises(UserError, match="cannot be loaded: .+"):
+        with pytest.raises(UserError, match=r"cannot be loaded: .+"):
             load()
 
 

@@ -3,14 +3,16 @@
 import importlib.metadata
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from causalneg import __version__
-from causalneg.config import Config
+from causalneg.config import Config, EncoderSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.examples import accepted
-from causalneg.models import ResolvedModel, resolve
+from causalneg.models import ResolvedModel, Start, resolve
+from causalneg.prompts import said_prompts, used_prompts
 from causalneg.records import Mined, Negative
 from causalneg.training.data.store import HELD_OUT_IDS, Data
 from causalneg.training.encoder.card import CardFacts, ModelFacts, render
@@ -57,6 +59,16 @@ def _require_negatives(config: Config, workspace: Workspace) -> None:
         )
 
 
+def _say_prompts(model: ResolvedModel, settings: EncoderSettings, report: Reporter) -> None:
+    """Say what is put before texts, and which setting puts something there where the model has no prompt."""
+    wanted = {"query": settings.query_prompt, "document": settings.passage_prompt}
+    model = replace(model, start=Start(query_prompt=wanted["query"], passage_prompt=wanted["document"]))
+    names = {"query": "train.encoder.query_prompt", "document": "train.encoder.passage_prompt"}
+    unset = [names[kind] for kind, prompt in used_prompts(model).items() if not prompt and wanted[kind] is None]
+    hint = f"; if it was trained with a prompt there, set {' and '.join(unset)}" if unset else ""
+    report.line(f"train: {said_prompts(model)}{hint}")
+
+
 def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """Train `config.encoder` on the train pairs with their negatives and write it to `model/`.
 
@@ -80,6 +92,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     if stage.done:
         report.line(f"train: already done, {stage.done.details['steps']} steps")
         return stage.done
+    _say_prompts(model, settings.encoder, report)
     if settings.loss.candidates == "in_batch" and settings.workers > 1:
         report.line("train: in_batch candidates are those of a worker; global ones are the same for any number of them")
     shown = settings.model_dump(mode="json")

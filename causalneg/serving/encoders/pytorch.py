@@ -22,8 +22,6 @@ from causalneg.serving.schema import Cut
 
 _LONGEST = 8192  # tokens of a text for a model that names no limit
 _SAMPLES = ["rivers", "Which river is the longest of all?"]
-# The names that `encode_document` looks for, in their order.
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class SentenceModule(nn.Module):
@@ -83,16 +81,9 @@ def load(model: ResolvedModel, threads: int) -> SentenceTransformer:
     """
     torch.set_num_threads(threads)
     loaded = settle(open_model(model.path, dtype=torch.float32), model.path)
-    loaded.prompts = _prompts(loaded)
+    prompts = {"query": "", "document": ""} | dict(loaded.prompts)
+    loaded.prompts = {name: prompt or "" for name, prompt in prompts.items()}
     return loaded
-
-
-def _prompts(model: SentenceTransformer) -> dict[str, str | None]:
-    """A model's prompts, with those that it takes for queries and documents under these two names."""
-    own = {name: prompt or "" for name, prompt in model.prompts.items()}
-    default = own.get(model.default_prompt_name or "", "")
-    document = next((own[name] for name in _DOCUMENT_PROMPTS if name in own), default)
-    return {**own, "query": own.get("query", default), "document": document}
 
 
 def forward_of(module: SentenceModule, dtype: DType) -> Forward:
