@@ -44,8 +44,9 @@ _NOTE = (
 
 
 def _check_measures(config: Config) -> None:
-    for name, cutoff in parse_measures(config.evaluate.measures).items():
-        if cutoff is not None and cutoff > config.evaluate.depth:
+    for name, measure in parse_measures(config.evaluate.measures).items():
+        cutoff = measure.params.get("cutoff", 1)
+        if cutoff > config.evaluate.depth:
             raise UserError(
                 f"evaluate.measures: {name} looks at {cutoff} hits, but only evaluate.depth = "
                 f"{config.evaluate.depth} are retrieved; raise the depth."
