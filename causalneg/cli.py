@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -83,7 +84,7 @@ def _with_values(command: str, argv: Sequence[str]) -> list[str]:
     switches = {_option(flag) for flag, name in _flag_names(command).items() if _is_switch(name)}
     negated = {f"--no-{option.removeprefix('--')}": option for option in switches}
     values: list[str] = []
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip_longest(argv, argv[1:], fillvalue=""):
         if argument in negated:
             values.append(f"{negated[argument]}=false")
         elif argument in switches and following.lower() not in _TRUTHS:

@@ -201,6 +201,7 @@ def test_a_switch_needs_no_value_and_takes_one(command: str, flag: str, name: st
 
 def test_a_switch_does_not_swallow_what_follows() -> None:
     assert _load("inspect", ["--json", "my-workspace"]).workspace == "my-workspace"
+    assert _load("train", []) == Config()
     assert _load("compare", ["--json", "base", "trained"]).compare.runs == ["base", "trained"]
 
 
