@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -43,8 +44,7 @@ _PRINTING = ("compare", "inspect", "keys")  # their result is what they print; t
 _INTERRUPTED = "interrupted; the same command goes on where it was"
 _MAKING = ("import", "run", "demo")  # they make the workspace if it is not there
 _READING = ("export", "serve")  # they change nothing in the workspace that they are given
-# Flags without a value.
-_SWITCHES = ("compare.json", "inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
+_TRUTHS = ("true", "false", "yes", "no", "on", "off")  # as YAML has them
 
 
 class StageModule(Protocol):
@@ -75,6 +75,33 @@ def _flag_names(command: str) -> dict[str, str]:
     return shared | {n.removeprefix(command + "."): n for n in names if n.startswith(command + ".")}
 
 
+def _is_switch(name: str) -> bool:
+    """Whether a setting is true or false, so that its flag needs no value."""
+    return settings_names(Config)[name].annotation in (bool, bool | None)
+
+
+def _option(flag: str) -> str:
+    return "--" + flag.replace("_", "-")
+
+
+def _with_values(command: str, argv: Sequence[str]) -> list[str]:
+    """Give the flags of switches that stand alone their value: `--gpu` is true, `--no-gpu` false.
+
+    What follows such a flag is its value only where it can be one, so that `inspect --json WORKSPACE` works.
+    """
+    switches = {_option(flag) for flag, name in _flag_names(command).items() if _is_switch(name)}
+    negated = {f"--no-{option.removeprefix('--')}": option for option in switches}
+    values: list[str] = []
+    for argument, following in zip_longest(argv, argv[1:], fillvalue=""):
+        if argument in negated:
+            values.append(f"{negated[argument]}=false")
+        elif argument in switches and following.lower() not in _TRUTHS:
+            values.append(f"{argument}=true")
+        else:
+            values.append(argument)
+    return values
+
+
 def _parser(command: str) -> _Parser:
     parser = _Parser(prog=f"causalneg {command}", description=COMMANDS[command][1], allow_abbrev=False)
     parser.add_argument("--config", type=Path, help="YAML file with the settings")
@@ -85,12 +112,11 @@ def _parser(command: str) -> _Parser:
     fields = settings_names(Config)
     for flag, name in _flag_names(command).items():
         field = fields[name]
-        text = f"{field.description or ''} (default: {field.default})".replace("%", "%%")
-        option = "--" + flag.replace("_", "-")
-        if name in _SWITCHES:
-            parser.add_argument(option, dest=name, help=text, action="store_const", const="true")
-        else:
-            parser.add_argument(option, dest=name, metavar="VALUE", help=text, default=None)
+        off = f"; --no-{flag.replace('_', '-')} turns it off" if field.default is True else ""
+        text = f"{field.description or ''} (default: {field.default}{off})".replace("%", "%%")
+        # argparse would take what follows for the value of a flag that may go without, as the workspace of `inspect`.
+        shown = "" if _is_switch(name) else "VALUE"
+        parser.add_argument(_option(flag), dest=name, metavar=shown, help=text, default=None)
     return parser
 
 
@@ -101,7 +127,7 @@ def _usage() -> str:
 
 
 def _load(command: str, argv: Sequence[str]) -> Config:
-    given = vars(_parser(command).parse_intermixed_args(argv))
+    given = vars(_parser(command).parse_intermixed_args(_with_values(command, argv)))
     path, folder, runs = given.pop("config"), given.pop("folder", None), given.pop("runs", None)
     if folder is not None:
         given["workspace"] = folder

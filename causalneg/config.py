@@ -12,6 +12,7 @@ from causalneg.names import nearest
 from causalneg.records import ViolationType
 
 _MEASURES = ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
+_OF_MEASURES = "names of ir_measures, as P(rel=2)@5; each is the mean over queries"
 
 IndexKind = Literal["auto", "flat", "sq8", "hnsw", "ivf_sq8", "ivf_pq", "ivf_rabitq"]
 
@@ -566,7 +567,7 @@ class EvaluateSettings(Settings):
     """What is measured, on which split."""
 
     split: str = "test"
-    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
+    measures: list[str] = Field(_MEASURES, description=_OF_MEASURES)
     depth: int = Field(100, ge=1, description="hits per query in the run files")
     resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
     shard_passages: int = Field(200_000, ge=1, description="passages searched at a time; bounds the memory")
@@ -622,7 +623,7 @@ class CompareSettings(Settings):
         None, description="file of judgements, TREC's four columns or BEIR's three; the workspace's when unset"
     )
     split: str = Field("test", description="split of the workspace's judgements")
-    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
+    measures: list[str] = Field(_MEASURES, description=_OF_MEASURES)
     resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
     json_: bool = Field(False, alias="json", description="print everything as JSON on standard output")
     output: str | None = Field(None, description="HTML file to write, too")

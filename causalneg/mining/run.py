@@ -18,6 +18,7 @@ from causalneg.mining.report import MiningReport, Tally
 from causalneg.mining.rescore import rescore
 from causalneg.mining.search import CandidateSearch
 from causalneg.models import resolve
+from causalneg.prompts import said_prompts
 from causalneg.records import Candidate, Mined, from_table
 from causalneg.runtime import cluster_session
 from causalneg.stages import revised
@@ -108,6 +109,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         report.line(f"mine: already done ({stage.done.counts.accepted} negatives)")
         return stage.done
     workspace = stage.workspace
+    report.line(f"mine: {said_prompts(model)}")
     with cluster_session():
         parts = CandidateSearch(workspace, model, config, report).run()
         if cross:

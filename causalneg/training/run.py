@@ -3,14 +3,16 @@
 import importlib.metadata
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from causalneg import __version__
-from causalneg.config import Config
+from causalneg.config import Config, EncoderSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.examples import accepted
-from causalneg.models import ResolvedModel, resolve
+from causalneg.models import ResolvedModel, Start, resolve
+from causalneg.prompts import said_prompts, used_prompts
 from causalneg.records import Mined, Negative
 from causalneg.training.data.store import HELD_OUT_IDS, Data
 from causalneg.training.encoder.card import CardFacts, ModelFacts, render
@@ -22,6 +24,7 @@ from causalneg.workspace import HELD_OUT, Counts, Manifest, Stage, Workspace
 PAGE = "training/report.html"
 _SETTINGS = "model/causalneg.json"
 _DEV = ("before", "best")
+_COUNTED = ("mined", "generated", "held_out", "without_negative", "same_as_positive")
 _LIBRARIES = ("causalneg", "torch", "transformers", "sentence-transformers")
 # Settings that the result does not depend on.
 _RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "log_every", "trackers", "held_gib"}
@@ -39,18 +42,31 @@ def _inputs(config: Config, workspace: Workspace) -> list[Stage]:
 
 
 def _require_negatives(config: Config, workspace: Workspace) -> None:
-    """See that there is any negative, before anything is begun.
+    """See that there is any negative, before anything is begun; shared candidates need none.
 
     Raises:
         UserError: there is none.
     """
+    if config.train.loss.candidates != "own":
+        return
     wanted: list[tuple[str, type[Mined | Negative]]] = [("mined", Mined)] * bool(config.train.mined_per_query)
     wanted += [("negatives", Negative)] * bool(config.train.generated_per_query)
     if not any(next(accepted(workspace, folder, record, "query_id"), None) for folder, record in wanted):
         raise UserError(
             f"No train pair of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate, and at train.mined_per_query."
+            "look at the thresholds of mine and generate, and at train.mined_per_query, or set train.loss.candidates "
+            "to in_batch or global, which need none."
         )
+
+
+def _say_prompts(model: ResolvedModel, settings: EncoderSettings, report: Reporter) -> None:
+    """Say what is put before texts, and which setting puts something there where the model has no prompt."""
+    wanted = {"query": settings.query_prompt, "document": settings.passage_prompt}
+    model = replace(model, start=Start(query_prompt=wanted["query"], passage_prompt=wanted["document"]))
+    names = {"query": "train.encoder.query_prompt", "document": "train.encoder.passage_prompt"}
+    unset = [names[kind] for kind, prompt in used_prompts(model).items() if not prompt and wanted[kind] is None]
+    hint = f"; if it was trained with a prompt there, set {' and '.join(unset)}" if unset else ""
+    report.line(f"train: {said_prompts(model)}{hint}")
 
 
 def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
@@ -77,6 +93,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     if stage.done:
         report.line(f"train: already done, {stage.done.details['steps']} steps")
         return stage.done
+    _say_prompts(model, settings.encoder, report)
     if settings.loss.candidates == "in_batch" and settings.workers > 1:
         report.line("train: in_batch candidates are those of a worker; global ones are the same for any number of them")
     shown, building = settings.model_dump(mode="json"), stage.workspace
@@ -89,7 +106,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     facts = Data(store).facts
     building.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
-    counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive")}
+    counted = {
+        name: facts.get(name, 0) for name in ("mined", "generated", "held_out", "without_negative", "same_as_positive")
+    }
     details = {**summary, **counted, "trained": used - facts["held_out"]}
     records = training_log(building).read()
     building.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())

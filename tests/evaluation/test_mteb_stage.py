@@ -240,7 +240,7 @@ def test_without_the_package_it_says_how_to_install_it(
 
 def test_vectors_that_are_not_finite_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = MtebEncoder(resolve("embedded:minilm-l6"), FP32)
-    monkeypatch.setattr("causalneg.evaluation.mteb.encoder.encode", lambda *given: np.full((1, 4), np.nan, np.float32))
+    monkeypatch.setattr(encoder.model, "encode_query", lambda *given, **more: np.full((1, 4), np.nan, np.float32))
     with pytest.raises(UserError, match="NaN or infinity"):
         encoder.encode([{"text": ["x"]}], prompt_type=PromptType.query)
     assert load_encoder(resolve("embedded:minilm-l6")) is encoder.model
