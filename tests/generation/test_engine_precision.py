@@ -29,7 +29,7 @@ def test_what_is_set_holds(dtype: str) -> None:
 
 
 def test_instructions_that_are_switched_off_do_not_count() -> None:
-    """oneDNN is told to use AVX2 at most, whatever the processor has."""
+    """Though the processor has them: oneDNN is told to use AVX2 at most."""
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["fp32"]
