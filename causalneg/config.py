@@ -142,7 +142,7 @@ class EngineSettings(Settings):
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="arithmetic of an engine in this process; auto takes bf16 where the processor is good at it, and "
-        "else fp32, or fp16 on a GPU. Another value goes on with the drafts that are there",
+        "else fp32, or fp16 on a GPU; another value goes on with the work that is there",
     )
     max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
     max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")

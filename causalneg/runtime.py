@@ -78,7 +78,9 @@ class _Spread:
 def spread(
     make: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int = 1, gpus: float = 0
 ) -> Iterator[Result]:
-    """Do every item's work: by Ray Data's workers in a Ray session, otherwise in this process, one after the other.
+    """Do every item's work: by Ray Data's workers where there are others than this process, otherwise here, in turn.
+
+    One worker on this machine would only load everything once more.
 
     Args:
         make: builds what does the work; called once per worker.
@@ -87,9 +89,10 @@ def spread(
         gpus: GPUs of each of them.
 
     Yields:
-        Results as they come; in a Ray session in no fixed order.
+        Results as they come; from workers in no fixed order.
     """
-    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+    in_session = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if not in_session or (workers == 1 and not gpus and not os.environ.get("RAY_ADDRESS")):
         yield from map(make(), items)
         return
     import ray

@@ -12,9 +12,8 @@ BUSY = """
 import subprocess, sys
 from causalneg.termination import Termination, supervised
 
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-)
+IGNORING = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+STUBBORN = f"{IGNORING}; import time; print('up', flush=True); time.sleep(600)"
 PARENT = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid, flush=True)"
 
 def started(code):

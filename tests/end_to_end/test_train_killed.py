@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import descendants, start, wait_until_gone
+from processes import check_interrupted, descendants, start, wait_until_gone
 from safetensors.numpy import load_file
 from training_samples import random_workspace, tiny_encoder
 
@@ -117,4 +117,13 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(calm: Path, ki
     victims[0].send_signal(signal.SIGKILL)
     _wait_for_checkpoint(killed, driver, beyond=step)
     assert driver.wait() == 0
+    _same(calm, killed)
+
+
+def test_an_interrupted_command_ends_with_its_workers_and_goes_on_where_it_was(calm: Path, killed: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        driver = start(*_command(killed), stderr=subprocess.PIPE)
+        _wait_for_checkpoint(killed, driver)
+        check_interrupted(driver, number)
+    assert start(*_command(killed)).wait() == 0
     _same(calm, killed)

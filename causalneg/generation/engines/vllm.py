@@ -22,6 +22,7 @@ _BLOCK_TOKENS = 32
 _MAX_LOGPROBS = 20
 _PATIENCE = 600.0  # seconds; longer than any step of an engine that also computes
 _LOOK_AGAIN = 5.0  # seconds between looks at whether the engine stalled
+_DAY = "86400"  # seconds
 DTYPES: dict[Precision, Literal["float32", "bfloat16", "float16"]] = {
     "fp32": "float32",
     "bf16": "bfloat16",
@@ -40,6 +41,9 @@ def engine_environment(settings: EngineSettings) -> dict[str, str]:
         "OMP_NUM_THREADS": str(settings.threads or cores()),
         # Compiling the log-probability kernel costs more seconds than it saves on a CPU.
         "TORCHDYNAMO_DISABLE": "1",
+        # A processor may take minutes for a step, or to start beside others; what stalls is found by the watchdog.
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": _DAY,
+        "VLLM_ENGINE_READY_TIMEOUT_S": _DAY,
     }
 
 
@@ -70,6 +74,7 @@ class VllmEngine:
                 "block_size": _BLOCK_TOKENS,
                 "enforce_eager": True,
                 "kv_cache_memory_bytes": int(settings.kv_cache_gib * 1024**3),
+                "worker_extension_cls": "causalneg.generation.engines.vllm_worker.WorkerExtension",
             }
         arguments = AsyncEngineArgs(
             model=str(model),
