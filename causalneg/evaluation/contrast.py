@@ -167,7 +167,7 @@ def read_pairs(
     group: Sequence[str] = _DEFAULTS.contrast_group,
     cluster: Sequence[str] = _DEFAULTS.contrast_cluster,
 ) -> list[ContrastPair]:
-    """Read pairs from JSONL, plain, .gz, .zst, or the only .jsonl in a .zip.
+    """Read pairs from JSONL, plain or compressed, or the only file of it in a .zip.
 
     Args:
         path: the file.

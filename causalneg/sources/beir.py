@@ -9,7 +9,7 @@ from typing import Any
 from causalneg.errors import UserError
 from causalneg.sources.fields import Fields, passage_of, query_of, unused_columns
 from causalneg.sources.folder import Folder, split_of, variants
-from causalneg.sources.hints import what_is_there
+from causalneg.sources.hints import listed, what_is_there
 from causalneg.sources.items import PASSAGES, QUERIES, Dataset, SourceRow
 from causalneg.sources.names import CORPUS_NAMES, QREL_NAMES, TOPIC_NAMES
 from causalneg.sources.opening import digest_of, plain_suffix
@@ -39,22 +39,24 @@ def _find(folder: Folder) -> _Files:
     Raises:
         UserError: one is missing; it says what there is.
     """
-
-    def there() -> str:
-        return what_is_there(folder.path, folder.all_files() if folder.is_zip else None)
-
+    files = folder.all_files()
     corpus, queries = folder.find(_CORPUS), folder.find(_QUERIES)
     if corpus is None:
-        raise UserError(f"{folder.where(_CORPUS[0])} does not exist; a BEIR folder needs it. {there()}")
+        there = what_is_there(folder.path, files if folder.is_zip else None)
+        raise UserError(f"{folder.where(_CORPUS[0])} does not exist; a BEIR folder needs it. {there}")
     if queries is None:
-        raise UserError(f"{folder.where(_QUERIES[0])} does not exist; a BEIR folder needs it. {there()}")
+        raise UserError(
+            f"{folder.where(_QUERIES[0])} does not exist; a BEIR folder needs it. There is {listed(files)}."
+        )
     judged = [name for name in folder.files(_QRELS) if plain_suffix(name) in QRELS_SUFFIXES]
     qrels: dict[str, str] = {}
     for name in sorted(judged, key=lambda n: (QRELS_SUFFIXES.index(plain_suffix(n)), n)):
         qrels.setdefault(split_of(name), name)
     if not qrels:
         where = folder.where(_QRELS)
-        raise UserError(f"{where} holds no .tsv file; there must be one per split, as train.tsv. {there()}")
+        raise UserError(
+            f"{where} holds no .tsv file; there must be one per split, as train.tsv. There is {listed(files)}."
+        )
     return _Files(corpus, queries, dict(sorted(qrels.items(), key=lambda item: item[1])))
 
 

@@ -28,7 +28,7 @@ asyncio.run(main())
 
 
 def _unprivileged() -> list[str]:
-    """Return what a command begins with to be refused what it may not write, as root is not; skip where there is no way."""
+    """Return what a command of root begins with to be refused what others are; skip where there is no way."""
     if os.geteuid():
         return []
     dropped = "-dac_override,-dac_read_search"
