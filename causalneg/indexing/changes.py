@@ -149,10 +149,10 @@ class ChangeReader:
     def poll(self) -> list[Change]:
         """Return the changes made since the last call, a request's as a whole; costs one stat where there are none.
 
-        What stands before a damaged line is returned first, and the next call says the damage.
+        Where it raises, nothing counts as read.
 
         Raises:
-            UserError: a line is damaged, or the log is shorter than it was.
+            UserError: a line is damaged, or the log is shorter than it was, or cannot be read.
         """
         self._seen = self._stat()
         size = self._seen[0]
@@ -160,15 +160,16 @@ class ChangeReader:
             return []
         if size < self.offset:
             raise UserError(f"{self.path} is shorter than it was; put the whole file back and start the server again.")
-        found: list[Change] = []
+        before = self.offset, self._lines, self.last
         try:
-            for changes in self._new():
-                found += changes
-        except UserError:
-            if not found:
+            return [change for changes in self._new() for change in changes if change.number > self._after]
+        except (UserError, OSError) as error:
+            self.offset, self._lines, self.last = before  # what stands before the damage is read with what is healed
+            if isinstance(error, UserError):
                 raise
-            self._seen = (-1, -1)  # there is more
-        return [change for change in found if change.number > self._after]
+            raise UserError(
+                f"{self.path} cannot be read: {error.strerror}; make it readable, or put a whole copy back."
+            ) from error
 
     def _new(self) -> Iterator[list[Change]]:
         with self.path.open("rb") as file:
@@ -254,8 +255,7 @@ class ChangeLog:
         """Have the log to oneself, open and without what a killed writer left."""
         try:
             with locked(self.path) as file:
-                while self._end.poll():  # until there is no more, or a damaged line
-                    pass
+                self._end.poll()
                 os.ftruncate(file, self._end.offset)
                 yield file
         except OSError as error:

@@ -8,7 +8,7 @@ from causalneg.indexing.view import Hit, View
 from causalneg.serving.schema import IndexVersion, Payload, SearchHit
 
 
-def shown(view: View, hit: Hit, with_payload: bool) -> SearchHit:
+def search_hit(view: View, hit: Hit, with_payload: bool) -> SearchHit:
     """Return a hit of a view, with its passage where that is wanted."""
     if not with_payload:
         return SearchHit(id=hit.id, score=hit.score)

@@ -146,11 +146,11 @@ class Holder:
             try:
                 self._follow_changes()
                 self._problems.pop(_CHANGES, None)
-            except (UserError, OSError) as error:
+            except UserError as error:
                 self._fail(_CHANGES, error)
             try:
                 self._follow_pointer()
-            except (UserError, OSError) as error:
+            except UserError as error:
                 self._fail(_VERSION, error)
             return self._served
 

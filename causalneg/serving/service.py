@@ -18,7 +18,7 @@ from causalneg.serving.api.service import Embedded
 from causalneg.serving.deadline import Deadline
 from causalneg.serving.encoders import Tokens
 from causalneg.serving.errors import ApiError, shutting_down, too_late
-from causalneg.serving.forms import described, metadata_of
+from causalneg.serving.forms import described, metadata_of, search_hit
 from causalneg.serving.holder import Holder, Served
 from causalneg.serving.queue import Closed, DeadlinePassed, Overloaded, Submitted, WorkQueue
 from causalneg.serving.rerank import Reranker
@@ -133,7 +133,7 @@ class LocalService:
         lowest = -np.inf if request.score_threshold is None else request.score_threshold
         results = [
             [
-                shown(served.view, hit, request.with_payload)
+                search_hit(served.view, hit, request.with_payload)
                 for hit in hits[request.offset : shown]
                 if hit.score >= lowest
             ]
