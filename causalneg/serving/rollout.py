@@ -82,7 +82,7 @@ class _Waiting:
         unplaced = sum(self._cores(name) for name, replica in replicas if replica.get("pid") is None)
         free, there = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         if unplaced > free:
-            return f"waiting for {unplaced:g} CPUs; {free:g} of the cluster's {there:g} are free"
+            return f"waiting for CPUs: {unplaced:g} needed, {free:g} of the cluster's {there:g} free"
         return f"waiting for {len(replicas)} replicas to open the index" if replicas else ""
 
     def _cores(self, deployment: str) -> float:
