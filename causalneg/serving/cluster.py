@@ -82,7 +82,7 @@ def only_server(url: str) -> Iterator[None]:
         return
     holder = f"process {os.getpid()} on {socket.gethostname()} at {url}"
     try:
-        lease = ray.remote(num_cpus=0)(_Lease).options(name=_LEASE, namespace=_LEASE).remote(holder)
+        lease: Any = ray.remote(num_cpus=0)(_Lease).options(name=_LEASE, namespace=_LEASE).remote(holder)
     except ValueError as error:  # the name is taken
         raise UserError(
             f"This Ray cluster already has a causalneg server, {_holder()}. A cluster has one; stop that one first, "
@@ -96,7 +96,7 @@ def only_server(url: str) -> Iterator[None]:
 
 def _holder() -> str:
     try:
-        return ray.get(ray.get_actor(_LEASE, _LEASE).holder.remote(), timeout=10)
+        return str(ray.get(ray.get_actor(_LEASE, _LEASE).holder.remote(), timeout=10))
     except (ValueError, ray.exceptions.RayError):  # it is ending, or starting
         return "which does not say where"
 
@@ -114,8 +114,8 @@ def clear_leftovers(seconds: float, report: Reporter) -> None:
     details = serve_details()
     if not details:
         return
-    applications = details["applications"]
-    others = [name for name, app in applications.items() if name != NAME or app["source"] != "imperative"]
+    applications = details.get("applications", {})
+    others = [name for name, app in applications.items() if name != NAME or app.get("source") != "imperative"]
     if others:
         raise UserError(
             f"Ray Serve already runs {', '.join(map(repr, others))} on this cluster; stop it with `serve shutdown` "

@@ -79,10 +79,10 @@ class _Waiting:
 
     def _line(self) -> str:
         replicas = _starting_replicas()
-        unplaced = sum(self._cores(name) for name, replica in replicas if replica["pid"] is None)
+        unplaced = sum(self._cores(name) for name, replica in replicas if replica.get("pid") is None)
         free, there = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         if unplaced > free:
-            return f"waiting for {unplaced:g} CPUs; {free:g} of the cluster's {there:g} are free"
+            return f"waiting for CPUs: {unplaced:g} needed, {free:g} of the cluster's {there:g} free"
         return f"waiting for {len(replicas)} replicas to open the index" if replicas else ""
 
     def _cores(self, deployment: str) -> float:
@@ -92,10 +92,10 @@ class _Waiting:
 
 def _starting_replicas() -> list[tuple[str, dict[str, Any]]]:
     """Return the replicas that do not run yet, each with the name of its deployment."""
-    deployments = serve_details()["applications"][NAME]["deployments"]
-    return [
+    application = serve_details()["applications"][NAME]
+    return [  # what is not known yet is left out there
         (name, replica)
-        for name, deployment in deployments.items()
-        for replica in deployment["replicas"]
-        if replica["state"] == "STARTING"
+        for name, deployment in application.get("deployments", {}).items()
+        for replica in deployment.get("replicas", [])
+        if replica.get("state") == "STARTING"
     ]

@@ -62,7 +62,7 @@ def test_it_is_said_what_is_waited_for_and_why_a_replica_cannot_start(cluster: S
     """The log of changes is damaged while the server waits for a CPU: only the replica meets it."""
     (port,) = free_ports(1)
     with cluster.all_cores_taken() as holder, cluster.server(workspace, port) as server:
-        server.wait_for("serve: waiting for 1 CPUs; 0 of the cluster's 2 are free")
+        server.wait_for("serve: waiting for CPUs: 1 needed, 0 of the cluster's 2 free")
         (workspace / "index" / "changes.jsonl").write_text('{"changes":[],"checksum":"0"}\n')
         holder.process.communicate(timeout=60)
         assert server.process.wait(240) == 2
@@ -73,7 +73,7 @@ def test_it_is_said_what_is_waited_for_and_why_a_replica_cannot_start(cluster: S
 def test_a_server_that_waits_is_stopped(cluster: SharedCluster, workspace: Path) -> None:
     (port,) = free_ports(1)
     with cluster.all_cores_taken(), cluster.server(workspace, port) as server:
-        server.wait_for("serve: waiting for 1 CPUs")
+        server.wait_for("serve: waiting for CPUs: 1 needed")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
     assert "serve: stopping" in server.text
