@@ -108,6 +108,19 @@ def test_a_killed_driver_goes_on_to_the_very_same_weights(calm: Path, killed: Pa
     assert again.wait() == 0
     _same(calm, killed)
 
+    # Trained with other settings and killed, the model is the earlier one, and is used.
+    other = start(*_command(killed), "--seed", "1")
+    _wait_for_checkpoint(killed, other)
+    children = psutil.Process(other.pid).children(recursive=True)
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    wait_until_gone(children)
+    _same(calm, killed)
+    assert start("index", "--workspace", str(killed / "ws")).wait() == 0
+    assert Workspace(str(killed / "ws")).require("index").details["trained"]
+    assert start(*_command(killed)).wait() == 0, "it is done"
+    _same(calm, killed)
+
 
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(calm: Path, killed: Path) -> None:
     driver = start(*_command(killed))
