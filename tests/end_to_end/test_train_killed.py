@@ -13,6 +13,7 @@ from processes import descendants, start, wait_until_gone
 from safetensors.numpy import load_file
 from training_samples import random_workspace, tiny_encoder
 
+from causalneg.models import fingerprint
 from causalneg.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -83,6 +84,7 @@ def _same(calm: Path, killed: Path) -> None:
     one, other = (load_file(folder / "ws" / "model" / "model.safetensors") for folder in (calm, killed))
     assert one.keys() == other.keys()
     assert all((one[name] == other[name]).all() for name in one)
+    assert fingerprint(calm / "ws" / "model") == fingerprint(killed / "ws" / "model"), "what is behind would be redone"
     details = [Workspace(str(folder / "ws")).require("train").details for folder in (calm, killed)]
     assert details[0]["epochs"] == details[1]["epochs"]
     assert details[0]["dev"] == details[1]["dev"]
