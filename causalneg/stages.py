@@ -73,7 +73,7 @@ FOLDERS: dict[Stage, Folders] = {
     "evaluate": Folders(("runs", "report"), ()),
 }
 # Files that say how a result was made, with times and versions, and are no part of it.
-_DESCRIPTIONS = {"README.md", "report.json", "report.html", "causalneg.json"}
+_DESCRIPTIONS = {"README.md", "report.json", "report.html", "causalneg.json", "causalneg.yaml"}
 
 
 def revision(name: str) -> int:

@@ -93,6 +93,23 @@ def test_a_begun_stage_is_unfinished(workspace: Workspace) -> None:
     assert state(workspace, "generate") == "unfinished"
 
 
+def test_a_new_result_that_was_begun_is_shown_beside_the_one_that_is_there(workspace: Workspace) -> None:
+    stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=3)}, ["import"])
+    stage.workspace.write_rows("mined", "part-0", Mined, [])
+    output = io.StringIO()
+    findings = run(load_config(), workspace, Reporter(output))
+    found = next(s for s in findings.stages if s.stage == "mine")
+    assert (found.state, found.building, found.settings) == ("done", True, {"num_negatives": 2})
+    assert "new one" in output.getvalue()
+    assert next(f for f in findings.folders if f.folder == "mined").rows == 6
+
+
+def test_a_first_stage_that_was_only_begun_is_shown(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path / "ws"))
+    workspace.begin("import", {}, [])
+    assert state(workspace, "import") == "unfinished"
+
+
 def test_a_stage_on_an_earlier_import_is_outdated(workspace: Workspace) -> None:
     stage = workspace.begin("import", {"other": 1}, [])
     stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="t0", passage_id="p0")])

@@ -1,10 +1,11 @@
 """The train stage: encoder and negatives in, trained encoder out."""
 
 import importlib.metadata
-import json
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
+
+import yaml
 
 from causalneg import __version__
 from causalneg.config import Config, EncoderSettings
@@ -22,7 +23,7 @@ from causalneg.training.trackers import open_trackers
 from causalneg.workspace import HELD_OUT, Counts, Manifest, Stage, Workspace
 
 PAGE = "training/report.html"
-_SETTINGS = "model/causalneg.json"
+_SETTINGS = "model/causalneg.yaml"  # not JSON, which is of the model and in its fingerprint
 _DEV = ("before", "best")
 _COUNTED = ("mined", "generated", "held_out", "without_negative", "same_as_positive")
 _LIBRARIES = ("causalneg", "torch", "transformers", "sentence-transformers")
@@ -139,7 +140,7 @@ def _describe(config: Config, workspace: Workspace, model: ResolvedModel, detail
         "train": train,
         "details": details,
     }
-    workspace.write_bytes(_SETTINGS, json.dumps(described, indent=1).encode())
+    workspace.write_bytes(_SETTINGS, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
     card = CardFacts(
         name="model",
         base_model=model.name,

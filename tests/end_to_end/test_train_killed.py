@@ -13,6 +13,7 @@ from processes import check_interrupted, descendants, start, wait_until_gone
 from safetensors.numpy import load_file
 from training_samples import random_workspace, tiny_encoder
 
+from causalneg.models import fingerprint
 from causalneg.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -83,6 +84,7 @@ def _same(calm: Path, killed: Path) -> None:
     one, other = (load_file(folder / "ws" / "model" / "model.safetensors") for folder in (calm, killed))
     assert one.keys() == other.keys()
     assert all((one[name] == other[name]).all() for name in one)
+    assert fingerprint(calm / "ws" / "model") == fingerprint(killed / "ws" / "model"), "what is behind would be redone"
     details = [Workspace(str(folder / "ws")).require("train").details for folder in (calm, killed)]
     assert details[0]["epochs"] == details[1]["epochs"]
     assert details[0]["dev"] == details[1]["dev"]
@@ -106,6 +108,19 @@ def test_a_killed_driver_goes_on_to_the_very_same_weights(calm: Path, killed: Pa
     _wait_for_checkpoint(killed, again)
     assert (killed / "ws" / CHECKPOINTS / "data" / "facts.json").stat().st_mtime_ns == store, "tokenised again"
     assert again.wait() == 0
+    _same(calm, killed)
+
+    # Trained with other settings and killed, the model is the earlier one, and is used.
+    other = start(*_command(killed), "--seed", "1")
+    _wait_for_checkpoint(killed, other)
+    children = psutil.Process(other.pid).children(recursive=True)
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    wait_until_gone(children)
+    _same(calm, killed)
+    assert start("index", "--workspace", str(killed / "ws")).wait() == 0
+    assert Workspace(str(killed / "ws")).require("index").details["trained"]
+    assert start(*_command(killed)).wait() == 0, "it is done"
     _same(calm, killed)
 
 

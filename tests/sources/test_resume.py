@@ -129,6 +129,39 @@ def test_what_was_left_of_another_import_is_not_taken_up(source: Path, beir: Pat
     assert not workspace.exists("building")
 
 
+def contents(workspace: Workspace) -> dict[str, bytes]:
+    names = [name for name in workspace.list_files([""]) if not name.startswith("building/")]
+    return {name: workspace.read_bytes(name) for name in names}
+
+
+def test_an_import_that_fails_leaves_the_earlier_one_byte_for_byte(
+    beir: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    made = imported(workspace, beir)
+    before = contents(workspace)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("query,positive\n" + "who?,\n" * 50)
+    with pytest.raises(UserError, match="are broken"):
+        imported(workspace, wrong)
+    assert contents(workspace) == before
+    assert workspace.require("import") == made
+    assert run(load_config(flags={"import.source": str(beir)}), workspace, Reporter(io.StringIO())) == made
+    assert contents(workspace) == before
+
+
+def test_an_import_that_is_killed_leaves_the_earlier_one_and_goes_on(
+    source: Path, whole: Workspace, beir: Path, workspace: Workspace
+) -> None:
+    imported(workspace, beir)
+    before = contents(workspace)
+    killed(source, workspace, "part", 2)
+    assert contents(workspace) == before
+    report = Reporter(io.StringIO())
+    imported(workspace, source, report, import__duplicate_texts="merge")
+    assert "going on after" in report.console.file.getvalue()  # type: ignore[attr-defined]
+    assert_same(workspace, whole)
+
+
 def test_a_damaged_staging_file_is_begun_anew(source: Path, whole: Workspace, workspace: Workspace) -> None:
     killed(source, workspace, "row", 15_000)
     for file in Path(workspace.root, STAGING).iterdir():

@@ -1,10 +1,10 @@
 """The train stage on a workspace."""
 
 import io
-import json
 
 import numpy as np
 import pytest
+import yaml
 
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
@@ -92,7 +92,7 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert "<svg" in page
         card = workspace.read_bytes("model/README.md").decode()
         assert "18" in card
-        assert json.loads(workspace.read_bytes("model/causalneg.json"))["train"]["loss"]["entropy_weight"] == 0.05
+        assert yaml.safe_load(workspace.read_bytes("model/causalneg.yaml"))["train"]["loss"]["entropy_weight"] == 0.05
 
         # The number of workers does not determine the result, so the stage is done.
         again = run(_config(workspace, workers=2), workspace, Reporter(io.StringIO()))
