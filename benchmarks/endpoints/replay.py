@@ -68,7 +68,9 @@ def application(answers: Path, pending: Path | None = None) -> FastAPI:
         generated = len(content) // _CHARACTERS_PER_TOKEN + 1
         usage = {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-        return JSONResponse({"id": key, "object": "chat.completion", "model": MODEL, "choices": [choice], "usage": usage})
+        return JSONResponse(
+            {"id": key, "object": "chat.completion", "model": MODEL, "choices": [choice], "usage": usage}
+        )
 
     return app
 
