@@ -11,7 +11,7 @@ from causalneg.records import content_id
 from causalneg.stages import determining
 
 _VERSION = "0.1.0"
-PROMPTS = "3e3946d9c907"  # those of edits are the same still
+PROMPTS = "3e3946d9c907"  # their version then
 
 # The settings that there were. Later ones are left out of a key of then, where they are at their defaults.
 _SETTINGS = {

@@ -59,8 +59,6 @@ def workspace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     for stage in ("generate", "index"):
         for name in json.loads(workspace.read_bytes(f"manifests/{stage}.json"))["files"]:
             workspace.write_bytes(name, b"as it was")
-    prompts = workspace.require("generate").config["prompts"]
-    monkeypatch.setattr("causalneg.generation.job.prompts_version", lambda: prompts)
     workspace.write_bytes("checkpoints/step-00000005/state.json", b"{}")
     workspace.write_bytes("training/log.jsonl", b'{"step": 1}\n')
     return workspace

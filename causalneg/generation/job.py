@@ -7,7 +7,6 @@ from typing import Any
 from causalneg import former
 from causalneg.config import Config, GenerateSettings
 from causalneg.errors import UserError
-from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Engine
 from causalneg.generation.engines.dialect import Dialect
 from causalneg.generation.engines.listing import Described
@@ -127,22 +126,19 @@ def prepare(config: Config, workspace: Workspace) -> Job:
 
 
 def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
-    """Give a job the key of its drafts: that of 0.1.0 where it kept edits, so that nothing is paid again."""
+    """Give a job the key of its drafts: that of 0.1.0 where it kept some, so that nothing is paid again.
+
+    Its prompts were others. What they gave stays, and what is left to do is done with those of now; every row says by
+    which prompts it was made.
+    """
     made = {name: workspace.require(name) for name in ("import", "mine")}
     then = replace(job, prompts=former.PROMPTS)
     key = former.drafts_key(determines(then, seed), {name: m.former_digest for name, m in made.items()})
-    if key and revision("generate/pairs") == 1 and _holds_edits(Drafts(workspace, key)):
+    if key and workspace.exists(f"drafts/{key}") and revision("generate/pairs") == 1:
         return replace(then, key=key)
     inputs = {name: manifest.digest for name, manifest in made.items()}
     key = content_id(revision("generate/pairs"), determining(determines(job, seed)), inputs)
     return replace(job, key=key)
-
-
-def _holds_edits(drafts: Drafts) -> bool:
-    """Whether drafts were made in edit mode, whose prompts have not changed since 0.1.0."""
-    steps = (step for _, steps in drafts.steps(STEPS[1]) for step in steps)
-    first = next((negative for step in steps for negative in step.negatives), None)
-    return first is not None and first.mode == "edit"
 
 
 async def _describe(model: str, settings: GenerateSettings) -> Described:

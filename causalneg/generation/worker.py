@@ -126,7 +126,7 @@ def complete_drafts(job: Job, drafts: Drafts) -> int:
     Raises:
         UserError: the LLM would have to be checked first, and may not be asked.
     """
-    if not any(steps for _, steps in drafts.steps(STEPS[-1])):
+    if not any(step.negatives for _, steps in drafts.steps(STEPS[-1]) for step in steps):
         return 0
     procedure = drafts.procedure()
     if procedure is None:  # an earlier version did not write it
