@@ -45,7 +45,8 @@ IN_A_LIBRARY = """import signal, time
 def start(work: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """Start the command; return it with the processes that it said it started."""
     command = [sys.executable, "-c", BUSY.replace("WORK", work)]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    driver = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert driver.stdout is not None
     return driver, [psutil.Process(int(pid)) for pid in driver.stdout.readline().split()]
 
@@ -72,8 +73,8 @@ def test_all_processes_end_with_the_command(work: str, number: signal.Signals) -
 
 
 def test_a_command_that_ends_by_itself_leaves_no_process_behind() -> None:
-    driver, processes = start("return")
-    _, told = driver.communicate(timeout=120)
+    driver, processes = start("input()")
+    _, told = driver.communicate("go on\n", timeout=120)
     assert (driver.returncode, told) == (0, "unwound\n")
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
