@@ -20,6 +20,7 @@ from causalneg.workspace import Workspace
 COMMANDS = {
     "import": ("causalneg.sources.run", "read a data set into the workspace"),
     "mine": ("causalneg.mining.run", "mine hard negatives from the corpus"),
+    "relabel": ("causalneg.generation.relabel.run", "let the LLM find mined negatives that answer their query"),
     "generate": ("causalneg.generation.run", "let the LLM write counterfactual negatives, and check them"),
     "export": ("causalneg.sources.export.run", "write pairs and negatives as another tool trains on them"),
     "train": ("causalneg.training.run", "train the encoder with mined and generated negatives"),
@@ -36,7 +37,15 @@ COMMANDS = {
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
 _PRINTING = ("compare", "inspect", "keys")  # their result is what they print; they write no log into the workspace
 # Flags without a value.
-_SWITCHES = ("compare.json", "inspect.json", "generate.retry_failed", "generate.reselect", "generate.plan")
+_SWITCHES = (
+    "compare.json",
+    "inspect.json",
+    "relabel.retry_failed",
+    "relabel.plan",
+    "generate.retry_failed",
+    "generate.reselect",
+    "generate.plan",
+)
 
 
 class StageModule(Protocol):

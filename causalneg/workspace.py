@@ -23,12 +23,13 @@ from causalneg.errors import UserError
 from causalneg.files import file_sha256, write_whole
 from causalneg.records import Passage, Qrel, Row, arrow_schema, content_id, from_table, to_table
 
-Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
+Stage = Literal["import", "mine", "relabel", "generate", "train", "index", "evaluate"]
 
 # Which folders a stage owns: it alone writes them, and a new run of it empties them. Index versions stay.
 FOLDERS: dict[Stage, tuple[str, ...]] = {
     "import": ("corpus", "queries", "qrels", "rejected", "staging"),
     "mine": ("mined",),
+    "relabel": ("relabelled", "relabel_failures"),
     "generate": ("analyses", "negatives", "failures", "outcomes"),
     "train": ("model", "training", "checkpoints"),
     "index": (),

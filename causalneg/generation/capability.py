@@ -15,7 +15,7 @@ from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.spans import spans_left
 from causalneg.generation.gates.style import form_defects
 from causalneg.generation.judge import Judged, Method, ask_judge, judgement_scores
-from causalneg.generation.profiles import Profile
+from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.rows import Pair, Usage
 from causalneg.records import (
     Analysis,
@@ -31,7 +31,7 @@ from causalneg.records import (
 )
 
 # A judge that is wrong more often than this says too little about a single requirement.
-_LEAST_JUDGED = 0.8
+LEAST_JUDGED = 0.8
 _LEAST_WRITTEN = 0.75  # share of the analyses, and of the passages, that hold
 _JUDGED_PAIRS, _WRITTEN_PAIRS = 6, 4
 
@@ -110,8 +110,8 @@ class Capability(BaseModel):
     def reasons(self) -> dict[str, str]:
         """Return why mode and judge were picked, in words."""
         right = f"{self.judged:.0%} of the built-in requirements judged rightly by yes or no"
-        judge = f"{right}; {_LEAST_JUDGED:.0%} are asked for"
-        if self.judged < _LEAST_JUDGED and not self.likelihoods:
+        judge = f"{right}; {LEAST_JUDGED:.0%} are asked for"
+        if self.judged < LEAST_JUDGED and not self.likelihoods:
             judge += ", but this endpoint tells no likelihoods to judge by instead"
         if self.analysed is None:
             mode = f"{right}: too few to be trusted with writing"
@@ -232,6 +232,19 @@ def _wrong(analysis: Analysis, target: int | None) -> Judged:
     return Judged([Judgement(requirement_id=r.id, score=score) for r in analysis.requirements if r.critical], score)
 
 
+async def check_judge(engine: Engine) -> tuple[float, Usage]:
+    """Find out how well a model judges, and nothing else: the share judged rightly, and what that took.
+
+    Raises:
+        EngineDeadError: the engine is gone.
+    """
+    nothing = Lineage(
+        model="", model_fingerprint="", prompt_version="", profile="", seed=0, temperature=0.0, max_tokens=1
+    )
+    work = _Check(engine, GenerateSettings(), load_profile("generic"), nothing)
+    return await work.judged(), work.usage
+
+
 async def check(engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> Capability:
     """Find out what a model can be asked. A model that can't judge isn't asked to write.
 
@@ -241,7 +254,7 @@ async def check(engine: Engine, settings: GenerateSettings, profile: Profile, li
     work = _Check(engine, settings.model_copy(update={"candidates": 2}), profile, lineage)
     likelihoods = await work.likelihoods()
     judged = await work.judged()
-    capable = judged >= _LEAST_JUDGED
+    capable = judged >= LEAST_JUDGED
     analysed, analyses = await work.analysed() if capable else (None, {})
     able = analysed is not None and analysed >= _LEAST_WRITTEN
     written = await work.written(analyses) if able else None

@@ -2,16 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from causalneg.config import Config, GenerateSettings
+from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.errors import UserError
+from causalneg.false_negatives import verdict_stages
 from causalneg.generation.engines import Engine
 from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Lineage, content_id
-from causalneg.workspace import Workspace
+from causalneg.workspace import Stage, Workspace
 
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
 DECIDING = {
@@ -25,6 +26,30 @@ DECIDING = {
     "reselect",
     "plan",
 }
+
+
+class AsksEngine(Protocol):
+    """A group of settings with those of an engine."""
+
+    @property
+    def engine(self) -> EngineSettings:
+        """Of the engine."""
+
+
+class EngineJob(Protocol):
+    """What it takes to start an engine."""
+
+    @property
+    def llm(self) -> str:
+        """The model's name."""
+
+    @property
+    def model(self) -> ResolvedModel | None:
+        """Its files; None for an endpoint."""
+
+    @property
+    def settings(self) -> AsksEngine:
+        """With those of the engine."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +104,9 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     """
     settings = config.generate
     profile = load_profile(settings.profile)
-    if settings.engine.url:
-        model = None
-        fingerprint, longest = asyncio.run(_describe(config.llm, settings))
-        if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
-            settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
-    else:
-        model = resolve(config.llm)
-        fingerprint = model.fingerprint
+    model, fingerprint, longest = resolve_llm(config.llm, settings.engine)
+    if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
+        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
     lineage = Lineage(
         model=config.llm,
         model_fingerprint=fingerprint,
@@ -99,22 +119,39 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
     job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, encoder, cross)
-    inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
+    inputs = {name: workspace.require(name).digest for name in inputs_of(workspace)}
     key = content_id(determines(job, config.seed), inputs)
     return replace(job, key=key)
 
 
-async def _describe(model: str, settings: GenerateSettings) -> tuple[str, int | None]:
+def inputs_of(workspace: Workspace) -> list[Stage]:
+    """Return the stages that generate reads: relabel only where it is done."""
+    return ["import", "mine", *verdict_stages(workspace, ("relabel",))]
+
+
+def resolve_llm(llm: str, settings: EngineSettings) -> tuple[ResolvedModel | None, str, int | None]:
+    """Find an LLM: its files, if it has any here, its fingerprint, and the longest text that an endpoint names.
+
+    Raises:
+        UserError: it does not exist, or an endpoint can't be reached.
+    """
+    if settings.url:
+        return None, *asyncio.run(_describe(llm, settings))
+    model = resolve(llm)
+    return model, model.fingerprint, None
+
+
+async def _describe(model: str, settings: EngineSettings) -> tuple[str, int | None]:
     from causalneg.generation.engines.http import HttpEngine
 
-    engine = HttpEngine(model, settings.engine)
+    engine = HttpEngine(model, settings)
     try:
         return await engine.describe(), engine.max_model_len
     finally:
         await engine.close()
 
 
-def start_engine(job: Job) -> Engine:
+def start_engine(job: EngineJob) -> Engine:
     """Start the engine in this process, or connect to the endpoint.
 
     Raises:

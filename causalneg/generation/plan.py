@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from causalneg.console import Reporter
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.job import Job
+from causalneg.generation.rows import Usage
 from causalneg.generation.select import select
 from causalneg.generation.worker import batch_worker, modes, read_capability
 from causalneg.records import Negative, Outcome
@@ -40,7 +41,7 @@ class Plan:
 
 
 def extrapolate(
-    done: Sequence[Outcome],
+    done: Sequence[Outcome | Usage],
     left: int,
     seconds: float,
     replicas: int = 1,
@@ -50,7 +51,7 @@ def extrapolate(
     """Return what `left` pairs take if they are like those that were done.
 
     Args:
-        done: outcomes of the pairs that were done.
+        done: outcomes of the pairs that were done, or what they used.
         left: pairs to do.
         seconds: what the pairs that were done took on one engine.
         replicas: engines that will share the work.

@@ -9,14 +9,14 @@ from itertools import islice
 
 import psutil
 
-from causalneg.config import Config, GenerateSettings
+from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
-from causalneg.generation.job import Job, determines, prepare
+from causalneg.generation.job import Job, determines, inputs_of, prepare
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import show_plan
 from causalneg.generation.reporting.report import ACCEPTED
@@ -31,15 +31,15 @@ from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
-def check_memory(model: ResolvedModel | None, settings: GenerateSettings) -> None:
+def check_memory(model: ResolvedModel | None, engine: EngineSettings) -> None:
     """Refuse to start an engine on this machine that its memory cannot hold.
 
     Raises:
         UserError: too little memory is free.
     """
-    if model is None or settings.engine.gpus:
+    if model is None or engine.gpus:
         return
-    needed = settings.engine.replicas * (model.weights_gib + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
+    needed = engine.replicas * (model.weights_gib + engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
     free = psutil.virtual_memory().available / 1024**3
     if free < needed:
         raise UserError(
@@ -82,7 +82,7 @@ def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
             "--reselect asks no LLM, and not all pairs have scores under these settings yet; run `causalneg generate` "
             "without it. Only gates, negatives_per_query, selection and max_violation_share change no scores."
         )
-    check_memory(job.model, job.settings)
+    check_memory(job.model, job.settings.engine)
 
 
 class _Progress:
@@ -107,7 +107,7 @@ class _Progress:
 
 
 @contextmanager
-def _disk_full_told() -> Iterator[None]:
+def disk_full_told() -> Iterator[None]:
     """Turn a full disk into a sentence; what is written is whole, and the same command goes on from there."""
     try:
         yield
@@ -191,8 +191,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     settings = job.settings
     drafts = Drafts(workspace, job.key)
     if settings.plan:
-        with _disk_full_told():
-            check_memory(job.model, settings)
+        with disk_full_told():
+            check_memory(job.model, settings.engine)
             show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
         return None
     if settings.retry_failed and (again := drafts.forget_failures()):
@@ -201,11 +201,13 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
     check = partial(_check_drafts, job, drafts, unfinished)
-    stage = workspace.begin("generate", determines(job, config.seed) | deciding, inputs=["import", "mine"], check=check)
+    stage = workspace.begin(
+        "generate", determines(job, config.seed) | deciding, inputs=inputs_of(workspace), check=check
+    )
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
-    with _disk_full_told():
+    with disk_full_told():
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)

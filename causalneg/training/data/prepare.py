@@ -326,8 +326,8 @@ def prepare(
 
     Returns:
         the store; its facts are `pairs` looked at, `rows` with a negative, of these `held_out`, their `mined` and
-        `generated` negatives, `same_as_positive` negatives left out since their tokens are the positive's,
-        `dev_query` and `dev_passage`.
+        `generated` negatives, `false_negatives` left out since they answer their query, `same_as_positive` negatives
+        left out since their tokens are the positive's, `dev_query` and `dev_passage`.
 
     Raises:
         UserError: a text is not there.
@@ -345,7 +345,7 @@ def _write(
     """Write every array and return the facts."""
     writer = _Writer(folder)
     try:
-        with Join(workspace, settings.mined_per_query, settings.generated_per_query) as join:
+        with Join(workspace, settings.mined_per_query, settings.generated_per_query, settings.false_negatives) as join:
             _choose_dev(join, workspace, settings, seed)
             _write_held_out(join, folder)
             join.run(_NUMBERS, max_passages=settings.dev.max_passages)
@@ -354,6 +354,7 @@ def _write(
             counts = _write_rows(join, writer, mapped(folder, "passage.key"), settings)
             _write_known(join, writer)
             counts += _write_dev(join, writer)
-            return {"pairs": join.pairs} | {name: counts[name] for name in _COUNTED}
+            facts = {"pairs": join.pairs, "false_negatives": join.left_out}
+            return facts | {name: counts[name] for name in _COUNTED}
     finally:
         writer.close()
