@@ -77,7 +77,7 @@ FalseNegatives = Literal["keep", "remove", "promote"]
 # Every row has its place `n` in its folder, so that orders do not depend on how the tables are read.
 _JOIN = """
 CREATE TABLE false_mined AS
-    SELECT n, query_id, passage_id, bool_or(whole) AS whole
+    SELECT mined.n, query_id, passage_id, bool_or(whole) AS whole
     FROM mined JOIN false_negatives USING (query_id, passage_id) WHERE verdict = 'accepted' GROUP BY ALL;
 CREATE TABLE pairs AS
     SELECT row_number() OVER (ORDER BY promoted, n) - 1 AS pair, query_id, passage_id AS positive_id, promoted FROM (

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ def read_judgement(completion: Completion, requirements: Sequence[Requirement]) 
 
 
 def read_verdicts(
-    completion: Completion, options: dict[str, Sequence[str]], further: Sequence[str] = ()
+    completion: Completion, options: Mapping[str, Sequence[str]], further: Sequence[str] = ()
 ) -> dict[str, Verdict]:
     """Read an answer that gives one of several options under each of some names, with their probabilities.
 
