@@ -35,7 +35,7 @@ def work(job: RelabelJob, drafts: Drafts, batches: list[str] | None = None) -> l
     async def all_batches() -> list[Judged]:
         worker = RelabelWorker(job)
         made = await asyncio.gather(*(worker.work(batch) for batch in batches or drafts.batches()))
-        await worker._survivor.close()
+        await worker.close()
         return [row for rows in made for row in rows]
 
     return asyncio.run(all_batches())

@@ -77,6 +77,10 @@ class RelabelWorker:
         await require_judge(self._job, engine)
         return engine, engine.close
 
+    async def close(self) -> None:
+        """Stop the engine."""
+        await self._survivor.close()
+
     async def work(self, batch: str) -> list[Judged]:
         """Judge what is left of a batch; return what became of its queries."""
         queries = {row.id: row for row in self._drafts.queries(batch)}
