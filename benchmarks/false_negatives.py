@@ -235,10 +235,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[Row], dic
     if len(sets) > 1:
         rows += rate_rows("all", of, judged)
     candidates, tokens = sum(len(row.candidates) for row in of), spent.prompt_tokens + spent.generated_tokens
-    alone = Row(
-        "requests per query", "requests", spent.requests / len(of), "one a candidate", candidates / len(of), 0.0
-    )
-    rows.append(replace(alone, ratio=alone.peer / alone.ours))
+    ours, peer = spent.requests / len(of), candidates / len(of)
+    rows.append(Row("requests per query", "requests", ours, "one a candidate", peer, peer / ours))
     rows.append(Row("tokens per candidate", "tokens", tokens / candidates, "none", 0.0, 0.0))
     return rows, {"queries": len(of), "prompt": prompts_version(*RELABEL), "judged otherwise": wrong}
 
