@@ -11,16 +11,12 @@ answers are replayed; with it another judge is asked.
 import argparse
 import asyncio
 import gzip
-import hashlib
-import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, Row, publish
+from benchmarks.endpoints.replay import MODEL, replaying
 from benchmarks.experiment.given import json_rows
 from causalneg.config import load_config
 from causalneg.console import own_terminal
@@ -36,7 +32,6 @@ from causalneg.workspace import Counts, Workspace
 
 RECORDING = Path(__file__).parent / "recordings" / "false_negatives.jsonl.gz"
 BUILT_IN = "built-in"
-_CHARACTERS_PER_TOKEN = 4  # of a replayed answer; a real endpoint counts by itself
 
 
 class Known(Record):
@@ -45,8 +40,8 @@ class Known(Record):
     Attributes:
         data: the set it is of.
         truth: by passage, what a reader found; those that are not there don't answer.
-        key: of the request that was answered.
-        answer: of the judge, as it was given.
+        key: of the request that was answered, see `benchmarks.endpoints.replay`.
+        content: of the judge's answer, as it was given.
     """
 
     data: str
@@ -54,12 +49,7 @@ class Known(Record):
     candidates: list[str]
     truth: dict[str, Answering]
     key: str
-    answer: str
-
-
-def key_of(chat: Sequence[dict[str, str]]) -> str:
-    """Return the key of a request: a hash of what is asked, without the instructions."""
-    return hashlib.sha256(chat[-1]["content"].encode()).hexdigest()[:24]
+    content: str
 
 
 def read_recording(path: Path = RECORDING) -> list[Known]:
@@ -97,11 +87,11 @@ def write_workspace(folder: Path, known: Sequence[Known], data: Path | None) -> 
     queries, passages = texts_of(known[0].data, known, data)
     stage = workspace.begin("import", {"recording": [row.key for row in known]}, [])
     used = sorted({i for row in known for i in row.candidates})
-    workspace.write_rows("corpus", "part-0", Passage, [passages[i] for i in used])
-    workspace.write_rows("queries", "part-0", Query, [queries[row.query_id] for row in known])
+    stage.workspace.write_rows("corpus", "part-0", Passage, [passages[i] for i in used])
+    stage.workspace.write_rows("queries", "part-0", Query, [queries[row.query_id] for row in known])
     # The positives are not looked at; any passage stands for them.
     qrels = [Qrel(query_id=row.query_id, passage_id=row.candidates[0]) for row in known]
-    workspace.write_rows("qrels", "part-0", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, qrels)
     stage.finish(Counts(rows_in=len(known), accepted=len(known)))
     stage = workspace.begin("mine", {}, ["import"])
     rows = [
@@ -109,61 +99,9 @@ def write_workspace(folder: Path, known: Sequence[Known], data: Path | None) -> 
         for row in known
         for i in row.candidates
     ]
-    workspace.write_rows("mined", "part-0", Mined, rows)
+    stage.workspace.write_rows("mined", "part-0", Mined, rows)
     stage.finish(Counts(rows_in=len(rows), accepted=len(rows)))
     return workspace
-
-
-class _Replay(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, known: Sequence[Known]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers = {row.key: row.answer for row in known}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Replay
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self) -> None:
-        """List the one model."""
-        self._send(200, {"data": [{"id": "recorded", "owned_by": "recorded", "max_model_len": 200_000}]})
-
-    def do_POST(self) -> None:
-        """Give the recorded answer."""
-        chat = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
-        content = self.server.answers.get(key_of(chat))
-        if content is None:
-            self._send(400, {"error": {"message": "there is no recorded answer to this request"}})
-            return
-        asked = sum(len(message["content"]) for message in chat)
-        counted = {"prompt_tokens": asked, "completion_tokens": len(content)}
-        usage = {name: count // _CHARACTERS_PER_TOKEN for name, count in counted.items()}
-        choice = {"message": {"content": content}, "finish_reason": "stop"}
-        self._send(200, {"choices": [choice], "usage": usage})
-
-
-@contextmanager
-def replaying(known: Sequence[Known]) -> Iterator[str]:
-    """Have a server that gives the recorded answers; yields its address."""
-    server = _Replay(known)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def rates(truth: set[tuple[str, str]], found: set[tuple[str, str]]) -> tuple[float, float]:
@@ -219,7 +157,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[Row], dic
     for name in sets:
         own = [row for row in known if row.data == name]
         workspace = write_workspace(folder / f"false-negatives-{name}", own, arguments.data)
-        with replaying(own) as replay:
+        with replaying(RECORDING) as replay:
             made = _judge(workspace, arguments.url or replay, arguments.llm)
         verdicts = [r for row in made for r in row.relabelled]
         spent = sum((row.usage for row in made), spent)
@@ -246,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with squad.zip and msmarco.zip; built-in pairs when unset")
     parser.add_argument("--url", help="endpoint of another judge; the recorded answers when unset")
-    parser.add_argument("--llm", default="recorded", help="the judge's name at the endpoint")
+    parser.add_argument("--llm", default=MODEL, help="the judge's name at the endpoint")
     parser.add_argument("--workspace", type=Path, help="folder for the workspaces")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
     parser.add_argument("--quick", action="store_true", help="the built-in pairs")

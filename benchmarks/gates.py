@@ -28,8 +28,8 @@ from causalneg.generation.drafts import STEPS
 from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines.vllm import VllmEngine
 from causalneg.generation.gates.style import corpus_style
-from causalneg.generation.rows import Pair, Step
-from causalneg.generation.select import GATES, Gate, rejection
+from causalneg.generation.rows import Pair, Procedure, Step
+from causalneg.generation.select import GATES, Case, Gate, cases, rejection
 from causalneg.generation.text import sentences
 from causalneg.generation.worker import base_encoder
 from causalneg.models import resolve
@@ -38,7 +38,7 @@ from causalneg.records import Analysis, Facet, Negative, Passage, Query, Require
 _SEED = 0
 _LINEAGE = given_lineage("by hand")
 _REFERENCES = 3
-_BY_LLM = ("target_likely", "others_likely", "likelihood_margin", "fluency")
+_PROCEDURE = Procedure(mode="edit", judge="likelihood", likelihoods=True)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ async def score(known: Sequence[Known], texts: Sequence[str], encoder: Encode, r
     settings = GenerateSettings()
     engine = VllmEngine(resolve("embedded:smollm2-135m").path, EngineSettings())
     writer = EditAuthor(encoder, settings, _LINEAGE, by_likelihood=True)
-    author = Author(engine, writer, "likelihood", encoder, corpus_style(texts, _SEED), settings, likelihoods=True)
+    author = Author(
+        engine, writer, _PROCEDURE.judge, encoder, corpus_style(texts, _SEED), settings, _PROCEDURE.likelihoods
+    )
     slots = asyncio.Semaphore(16)
     with report.meter("scoring", len(known), "pairs") as meter:
 
@@ -171,8 +173,8 @@ async def score(known: Sequence[Known], texts: Sequence[str], encoder: Encode, r
             steps = await asyncio.gather(*(one(row) for row in known))
         finally:
             await engine.close()
-    if failed := [s.failure.message for s in steps if s.failure]:
-        raise RuntimeError(f"{len(failed)} pairs could not be scored: {failed[0]}")
+    if failed := [f.message for s in steps for f in ([s.failure] if s.failure else s.lost)]:
+        raise RuntimeError(f"{len(failed)} pairs or negatives could not be scored: {failed[0]}")
     return list(steps)
 
 
@@ -208,17 +210,18 @@ def judge_rows(known: Sequence[Known], steps: Sequence[Step], encoder: Encode) -
     return [Row("AUC of judging single requirements", "AUC", ours, "the encoder alone", peer, ours / peer)]
 
 
-def gate_rows(name: str, good: Sequence[Negative], naive: Sequence[Negative]) -> list[Row]:
+def gate_rows(name: str, good: Sequence[Case], naive: Sequence[Case]) -> list[Row]:
     """Measure each gate alone, the gates that ask no LLM, and all together."""
     thresholds = GateSettings()
 
     def alone(gate: Gate) -> Any:  # noqa: ANN401 - a predicate
-        return lambda n: gate.reason(n, thresholds) is None
+        return lambda case: gate.reason(case, thresholds) is None
 
-    no_llm = [gate for gate in GATES if gate.score not in _BY_LLM]
-    asked: dict[str, Any] = {gate.name: alone(gate) for gate in GATES if any(gate.score in n.scores for n in naive)}
-    asked["all that ask no LLM"] = lambda n: all(gate.reason(n, thresholds) is None for gate in no_llm)
-    asked["all"] = lambda n: rejection(n, thresholds) is None
+    no_llm = [gate for gate in GATES if not gate.asks]
+    told = set().union(*(case.negative.scores for case in naive))
+    asked: dict[str, Any] = {gate.name: alone(gate) for gate in GATES if gate.score in told}
+    asked["all that ask no LLM"] = lambda case: all(gate.reason(case, thresholds) is None for gate in no_llm)
+    asked["all"] = lambda case: rejection(case, thresholds) is None
     rows = []
     for gate, passes in asked.items():
         kept, wrong = sum(map(passes, good)), sum(map(passes, naive))
@@ -240,8 +243,8 @@ def _measure(
     known, texts = data
     steps = asyncio.run(score(known, texts, encoder, report))
     _keep(name, known, steps, folder)
-    good = [n for row, step in zip(known, steps, strict=True) for n in step.negatives[: len(row.good)]]
-    naive = [n for row, step in zip(known, steps, strict=True) for n in step.negatives[len(row.good) :]]
+    good = [case for row, step in zip(known, steps, strict=True) for case in cases(step, _PROCEDURE)[: len(row.good)]]
+    naive = [case for row, step in zip(known, steps, strict=True) for case in cases(step, _PROCEDURE)[len(row.good) :]]
     rows = gate_rows(name, good, naive)
     return rows + (judge_rows(known, steps, encoder) if good else [])
 
@@ -250,8 +253,9 @@ def _keep(name: str, known: Sequence[Known], steps: Sequence[Step], folder: Path
     """Write every text with its scores and verdict beside the log, to be read by a person."""
     with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
         for row, step in zip(known, steps, strict=True):
-            for at, negative in enumerate(step.negatives):
-                gate, reason = rejection(negative, GateSettings()) or (None, None)
+            for at, case in enumerate(cases(step, _PROCEDURE)):
+                negative = case.negative
+                gate, reason = rejection(case, GateSettings()) or (None, None)
                 line = {
                     "query": row.pair.query.text,
                     "positive": row.pair.positive.full_text,

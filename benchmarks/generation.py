@@ -36,7 +36,8 @@ from causalneg.console import Reporter, own_terminal
 from causalneg.generation.batches import BatchWorker
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Completion, Engine, Likelihood
-from causalneg.generation.engines.vllm import engine_environment
+from causalneg.generation.engines.precision import engine_precision
+from causalneg.generation.engines.vllm import DTYPES, engine_environment
 from causalneg.generation.free.analysis import analysis_chat
 from causalneg.generation.free.rewrite import rewrite_chat
 from causalneg.generation.job import Job, prepare, start_engine
@@ -44,7 +45,7 @@ from causalneg.generation.pairs import train_pairs
 from causalneg.generation.profiles import load_profile
 from causalneg.generation.rows import Pair
 from causalneg.generation.run import prepare_pairs
-from causalneg.generation.select import select
+from causalneg.generation.select import cases, select
 from causalneg.generation.stream import run_batches
 from causalneg.generation.worker import batch_worker
 from causalneg.mining.run import run as mine
@@ -160,7 +161,7 @@ def run_pipeline(workspace: Workspace, flags: dict[str, Any], queries: int, repo
         asked = [row for row in map(json.loads, file.read_text().splitlines()) if not row["check"]]
     seconds = max(row["ended"] for row in asked) - min(row["started"] for row in asked)
     last = [step for batch in batches for step in drafts.read_step(STEPS[-1], batch).values()]
-    accepted = sum(n.verdict == "accepted" for s in last for n in select(s.negatives, job.settings))
+    accepted = sum(n.verdict == "accepted" for s in last for n in select(cases(s, drafts.procedure()), job.settings))
     tokens = sum(o.prompt_tokens + o.generated_tokens for o in outcomes)
     report.line(
         f"{flags.get('generate.mode', 'edit')}: {len(outcomes)} pairs, {len(asked)} requests, {seconds:.1f} s, "
@@ -179,7 +180,7 @@ def run_raw(asked: Sequence[dict[str, Any]]) -> float:
 
     llm = LLM(
         model=str(resolve(_LLM).path),
-        dtype="bfloat16",
+        dtype=DTYPES[engine_precision(settings)],
         block_size=32,
         enforce_eager=True,
         kv_cache_memory_bytes=int(settings.kv_cache_gib * 1024**3),

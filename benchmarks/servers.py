@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.endpoints.server import free_port, process_server
 from causalneg.config import EngineSettings
-from causalneg.generation.engines.vllm import engine_environment
+from causalneg.generation.engines.precision import engine_precision
+from causalneg.generation.engines.vllm import DTYPES, engine_environment
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def vllm_server(model: Path, **options: Any) -> Iterator[str]:
         "model": model,
         "host": "127.0.0.1",
         "port": port,
-        "dtype": "bfloat16",
+        "dtype": DTYPES[engine_precision(EngineSettings())],
         "enforce_eager": True,
         "max_model_len": 2048,
         "max_num_seqs": 16,

@@ -135,9 +135,9 @@ def prepare(folder: Path, source: str, queries: int, quick: bool, report: Report
     stage = chosen.begin("import", {"import": {"source": source}}, [])
     if stage.done:
         return chosen
-    chosen.write_rows("corpus", "part-0", Passage, passages.values())
-    chosen.write_rows("queries", "part-0", Query, [Query(id=q, text=texts[q]) for q, _ in rows])
-    chosen.write_rows("qrels", "part-0", Qrel, [Qrel(query_id=q, passage_id=own[0]) for q, own in rows])
+    stage.workspace.write_rows("corpus", "part-0", Passage, passages.values())
+    stage.workspace.write_rows("queries", "part-0", Query, [Query(id=q, text=texts[q]) for q, _ in rows])
+    stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id=q, passage_id=own[0]) for q, own in rows])
     stage.finish(Counts(rows_in=len(rows), accepted=len(rows)))
     stage = chosen.begin("mine", {}, ["import"])
     mined = [
@@ -145,10 +145,12 @@ def prepare(folder: Path, source: str, queries: int, quick: bool, report: Report
         for q, own in rows
         for p in own[1 : 1 + _MINED]
     ]
-    chosen.write_rows("mined", "part-0", Mined, mined)
+    stage.workspace.write_rows("mined", "part-0", Mined, mined)
     stage.finish(Counts(rows_in=len(rows), accepted=len(rows)))
     stage = chosen.begin("generate", {}, ["import", "mine"])
-    chosen.write_rows("negatives", "part-0", Negative, [n for q, own in rows for n in _stand_ins(q, own, passages)])
+    stage.workspace.write_rows(
+        "negatives", "part-0", Negative, [n for q, own in rows for n in _stand_ins(q, own, passages)]
+    )
     stage.finish(Counts(rows_in=len(rows), accepted=len(rows)))
     return chosen
 

@@ -7,13 +7,18 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from causalneg import __version__
-from causalneg.config import Config, flag_value, load_config, nearest, settings_names
+from causalneg.config import Config, flag_value, load_config, settings_names
 from causalneg.console import Reporter, own_terminal
 from causalneg.errors import UserError
+from causalneg.installed import needs_pipeline
+from causalneg.names import nearest
+from causalneg.termination import Termination, supervised
 from causalneg.workspace import Workspace
 
 # Command: (module with `run`, what it does). A module is imported when its command is given.
@@ -35,17 +40,12 @@ COMMANDS = {
     "demo": ("causalneg.demo", "all stages on the embedded sample, then query the server"),
 }
 _WHOLE = ("run", "demo")  # commands whose flags name their stage: --train.epochs
+_ENDLESS = ("serve",)  # it ends when it is interrupted, in an order of its own
 _PRINTING = ("compare", "inspect", "keys")  # their result is what they print; they write no log into the workspace
-# Flags without a value.
-_SWITCHES = (
-    "compare.json",
-    "inspect.json",
-    "relabel.retry_failed",
-    "relabel.plan",
-    "generate.retry_failed",
-    "generate.reselect",
-    "generate.plan",
-)
+_INTERRUPTED = "interrupted; the same command goes on where it was"
+_MAKING = ("import", "run", "demo")  # they make the workspace if it is not there
+_READING = ("export", "serve")  # they change nothing in the workspace that they are given
+_TRUTHS = ("true", "false", "yes", "no", "on", "off")  # as YAML has them
 
 
 class StageModule(Protocol):
@@ -76,6 +76,33 @@ def _flag_names(command: str) -> dict[str, str]:
     return shared | {n.removeprefix(command + "."): n for n in names if n.startswith(command + ".")}
 
 
+def _is_switch(name: str) -> bool:
+    """Whether a setting is true or false, so that its flag needs no value."""
+    return settings_names(Config)[name].annotation in (bool, bool | None)
+
+
+def _option(flag: str) -> str:
+    return "--" + flag.replace("_", "-")
+
+
+def _with_values(command: str, argv: Sequence[str]) -> list[str]:
+    """Give the flags of switches that stand alone their value: `--gpu` is true, `--no-gpu` false.
+
+    What follows such a flag is its value only where it can be one, so that `inspect --json WORKSPACE` works.
+    """
+    switches = {_option(flag) for flag, name in _flag_names(command).items() if _is_switch(name)}
+    negated = {f"--no-{option.removeprefix('--')}": option for option in switches}
+    values: list[str] = []
+    for argument, following in zip_longest(argv, argv[1:], fillvalue=""):
+        if argument in negated:
+            values.append(f"{negated[argument]}=false")
+        elif argument in switches and following.lower() not in _TRUTHS:
+            values.append(f"{argument}=true")
+        else:
+            values.append(argument)
+    return values
+
+
 def _parser(command: str) -> _Parser:
     parser = _Parser(prog=f"causalneg {command}", description=COMMANDS[command][1], allow_abbrev=False)
     parser.add_argument("--config", type=Path, help="YAML file with the settings")
@@ -86,12 +113,11 @@ def _parser(command: str) -> _Parser:
     fields = settings_names(Config)
     for flag, name in _flag_names(command).items():
         field = fields[name]
-        text = f"{field.description or ''} (default: {field.default})".replace("%", "%%")
-        option = "--" + flag.replace("_", "-")
-        if name in _SWITCHES:
-            parser.add_argument(option, dest=name, help=text, action="store_const", const="true")
-        else:
-            parser.add_argument(option, dest=name, metavar="VALUE", help=text, default=None)
+        off = f"; --no-{flag.replace('_', '-')} turns it off" if field.default is True else ""
+        text = f"{field.description or ''} (default: {field.default}{off})".replace("%", "%%")
+        # argparse would take what follows for the value of a flag that may go without, as the workspace of `inspect`.
+        shown = "" if _is_switch(name) else "VALUE"
+        parser.add_argument(_option(flag), dest=name, metavar=shown, help=text, default=None)
     return parser
 
 
@@ -102,7 +128,7 @@ def _usage() -> str:
 
 
 def _load(command: str, argv: Sequence[str]) -> Config:
-    given = vars(_parser(command).parse_intermixed_args(argv))
+    given = vars(_parser(command).parse_intermixed_args(_with_values(command, argv)))
     path, folder, runs = given.pop("config"), given.pop("folder", None), given.pop("runs", None)
     if folder is not None:
         given["workspace"] = folder
@@ -114,9 +140,12 @@ def _load(command: str, argv: Sequence[str]) -> Config:
     return load_config(path, flags)
 
 
-def _log_file(workspace: Workspace, command: str) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+def _made(folder: Path) -> Path:
+    """Return a folder for logs that can be written, made if it is not there.
+
+    Raises:
+        UserError: it cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,23 +154,55 @@ def _log_file(workspace: Workspace, command: str) -> Path:
         ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written; name a --workspace that can be.")
-    return folder.absolute() / f"{stamp}-{command}.log"
+    return folder
 
 
-def _open_workspace(config: Config) -> Workspace:
+def _log_file(workspace: Workspace, command: str) -> Path:
+    """Return the file of a command's log: in the workspace, or in the cache where that may only be read.
+
+    Raises:
+        UserError: there is no folder for it.
+    """
+    from causalneg.models import cache_dir
+
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log"
+    folder = Path(workspace.root) / "logs" if workspace.is_local else Path.cwd() / "logs"
+    try:
+        return _made(folder).absolute() / name
+    except UserError:
+        if command not in _READING:
+            raise
+    return _made(cache_dir() / "logs").absolute() / name
+
+
+def _needs_workspace(command: str, config: Config) -> bool:
+    """Whether a command works on what is in a workspace; without one, its name was mistyped."""
+    if command == "mteb":
+        return config.mteb.model in (None, "trained", "base")
+    return command not in (*_MAKING, *_PRINTING)
+
+
+def _open_workspace(command: str, config: Config) -> Workspace:
     workspace = Workspace(config.workspace)
-    if workspace.is_local and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(config.workspace).is_absolute():
+    if not workspace.is_local:
+        return workspace
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(config.workspace).is_absolute():
         raise UserError(
             "In a Ray job the workspace must be an absolute path or a URL that all nodes reach, "
             f"not {config.workspace!r}."
         )
-    if workspace.is_local and Path(workspace.root).is_file():
+    root = Path(workspace.root)
+    if root.is_file():
         raise UserError(f"The workspace {config.workspace} is a file; name a folder.")
+    if _needs_workspace(command, config) and not root.is_dir():
+        beside = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+        hint = nearest(root.name, beside) or "; name one with --workspace, or make it with `causalneg import`."
+        raise UserError(f"There is no workspace {config.workspace}{hint}")
     return workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 our fault, 2 the user's to mend, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 our fault, 2 the user's to mend, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_usage() + "\n")
@@ -154,39 +215,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command not in COMMANDS:
             raise UserError(f"causalneg: there is no command {command!r}{nearest(command, list(COMMANDS))}")
         config = _load(command, arguments[1:])
-        workspace = _open_workspace(config)
+        workspace = _open_workspace(command, config)
         if command in _PRINTING:
             return _print(command, config, workspace)
         log = _log_file(workspace, command)
         with own_terminal(log) as report:
-            return _run(command, config, workspace, report, log)
+            termination = Termination(lambda: report.line(_INTERRUPTED, style="yellow"))
+            with nullcontext() if command in _ENDLESS else supervised(termination):
+                return _run(command, config, workspace, report, log, termination)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:  # nothing was begun that could go on
+        return 130
+
+
+def _do(command: str, config: Config, workspace: Workspace, report: Reporter) -> None:
+    with needs_pipeline():
+        module: StageModule = importlib.import_module(COMMANDS[command][0])
+        module.run(config, workspace, report)
 
 
 def _print(command: str, config: Config, workspace: Workspace) -> int:
     """Run a command whose result is what it prints on standard output."""
     try:
-        importlib.import_module(COMMANDS[command][0]).run(config, workspace, Reporter(sys.stdout))
+        _do(command, config, workspace, Reporter(sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:  # who reads, as `head`, has seen enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _run(command: str, config: Config, workspace: Workspace, report: Reporter, log: Path) -> int:
+def _run(
+    command: str, config: Config, workspace: Workspace, report: Reporter, log: Path, termination: Termination
+) -> int:
     try:
-        module: StageModule = importlib.import_module(COMMANDS[command][0])
-        module.run(config, workspace, report)
+        _do(command, config, workspace, report)
     except UserError as error:
         report.line(f"error: {error}", style="bold red")
         return 2
     except KeyboardInterrupt:
-        report.line("interrupted; the same command goes on from here", style="yellow")
-        return 130
+        termination.tell()
+        return termination.code
     except Exception as error:
         traceback.print_exc()
+        if termination.signal is not None:  # what it used was ended, too
+            return termination.code
         report.line(
             f"error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             style="bold red",

@@ -1,6 +1,5 @@
 """Every setting, one pydantic model per stage, filled from defaults, then YAML, then command-line flags."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +8,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from causalneg.errors import UserError
+from causalneg.names import nearest
 from causalneg.records import ViolationType
 
 _MEASURES = ["nDCG@10", "RR@10", "R@10", "R@100", "AP@100"]
+_OF_MEASURES = "names of ir_measures, as P(rel=2)@5; each is the mean over queries"
 
 IndexKind = Literal["auto", "flat", "sq8", "hnsw", "ivf_sq8", "ivf_pq", "ivf_rabitq"]
 
@@ -27,8 +28,8 @@ class ImportSettings(Settings):
 
     source: str = Field(
         "embedded:sample",
-        description="BEIR folder or zip; pairs in .jsonl, .json, .csv, .tsv or .parquet, also .gz and .zst; folder of "
-        "save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; TriviaQA's "
+        description="BEIR folder or zip; pairs in .jsonl, .ndjson, .json, .csv, .tsv or .parquet, also .gz and .zst; "
+        "folder of save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; TriviaQA's "
         "folder, or a file of its questions; embedded:sample",
     )
     fields: dict[str, str | int | list[str | int]] = Field(
@@ -120,13 +121,29 @@ class EngineSettings(Settings):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     requests_per_minute: int | None = Field(None, ge=1, description="most requests to the endpoint in a minute")
     tokens_per_minute: int | None = Field(None, ge=1, description="most tokens to and from the endpoint in a minute")
-    timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
+    extra_body: dict[str, Any] = Field(
+        {},
+        description="put into every chat request to the endpoint, as {reasoning_effort: low}; null leaves a parameter "
+        "out",
+    )
+    reasoning_tokens: int = Field(
+        0, ge=0, description="tokens that a model which reasons may think with, beside those of each answer"
+    )
+    judge_tokens: int = Field(128, ge=1, description="longest answer of a judgement, tokens, before a first retry")
+    timeout_seconds: float = Field(
+        120, gt=0, description="longest wait for one answer of an endpoint; an engine in this process has no limit"
+    )
     wait_seconds: float = Field(0, ge=0, description="how long to wait for CPUs or GPUs that the cluster has not yet")
     replicas: int = Field(1, ge=1, description="engines running side by side")
     cpus: float = Field(1, gt=0, description="CPU cores that Ray sets aside for an engine")
     gpus: float = Field(0, ge=0, description="GPUs of an engine")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one engine's weights")
     threads: int | None = Field(None, ge=1, description="compute threads of an engine on CPU; all cores when unset")
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="arithmetic of an engine in this process; auto takes bf16 where the processor is good at it, and "
+        "else fp32, or fp16 on a GPU; another value goes on with the work that is there",
+    )
     max_model_len: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
     max_num_seqs: int = Field(64, ge=1, description="requests an engine works on at once")
     kv_cache_gib: float = Field(1.0, gt=0, description="memory for the key-value cache on CPU, GiB")
@@ -196,6 +213,12 @@ class GateSettings(Settings):
     )
     max_target_met: float = Field(0.0, description="the judge's score of the broken requirement may be no higher")
     min_others_met: float = Field(0.0, description="the judge's lowest score of the other critical requirements")
+    judge_margin: float = Field(
+        1.0,
+        ge=0,
+        description="how sure a judge that is asked must be that the broken requirement is not met and that the query "
+        "is not answered, not even in part: log-odds",
+    )
     max_target_likely: float = Field(
         0.5, description="the same two where requirements are judged by likelihood, in nats; what is uncertain passes"
     )
@@ -208,6 +231,12 @@ class GateSettings(Settings):
         gt=0,
         description="keep a negative only below this share of the positive's score (base encoder); "
         "one changed detail barely moves a small encoder, so the filter of mined negatives would reject most edits",
+    )
+    max_judged_relative_score: float | None = Field(
+        None, gt=0, description="the same where the LLM judged by yes or no: then the judge decides, unless this is set"
+    )
+    min_relative_score: float = Field(
+        0.4, ge=0, description="keep a rewritten passage only above this share of the positive's score: it is too easy"
     )
     max_cross_score: float | None = Field(
         None, description="keep a negative only below this share of the positive's score by the cross-encoder"
@@ -253,6 +282,12 @@ class GenerateSettings(Settings):
     plan: bool = Field(False, description="show what it would take, with five finished rows, and stop")
     engine: EngineSettings = EngineSettings()
     gates: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _gates_have_scores(self) -> "GenerateSettings":
+        if self.gates.max_cross_score is not None and self.cross_encoder is None:
+            raise ValueError("gates.max_cross_score needs cross_encoder, which gives that score")
+        return self
 
 
 class LossSettings(Settings):
@@ -507,18 +542,24 @@ class ServeSettings(Settings):
         ge=1,
         description="compute threads, and cores, of a replica; unset, `serve` shares out the cores of a machine",
     )
+    wait_seconds: float = Field(
+        0, ge=0, description="how long to wait for cores that a Ray cluster has not yet, where an autoscaler adds nodes"
+    )
     spread_shards: int = Field(
         0, ge=0, description="shards that lie in replicas of their own; 0 keeps all in every replica"
     )
     backend: Literal["auto", "torch-fp32", "torch-bf16", "onnx", "openvino"] = Field(
         "auto", description="what encodes queries; auto takes the fastest that agrees with torch-fp32"
     )
-    max_queries: int = Field(128, ge=1, description="queries, inputs or passages in one request")
+    max_queries: int = Field(128, ge=1, description="queries or passages in one request")
+    max_inputs: int = Field(2048, ge=1, description="inputs in one request for vectors")
     max_limit: int = Field(1000, ge=1, description="largest offset + limit of a query")
     max_body_mb: float = Field(4, gt=0, description="largest body of a request, MB")
     batch_tokens: int = Field(4096, ge=1, description="tokens, padding included, that are encoded at once")
     max_waiting_tokens: int = Field(65_536, ge=1, description="tokens that may wait; beyond, requests get 429")
-    timeout_ms: int = Field(10_000, ge=1, description="longest time that a request may take")
+    timeout_ms: int = Field(
+        10_000, ge=1, description="longest time that a request may take, or each part of one of more than batch_tokens"
+    )
     keys: str | None = Field(None, description="file with the hashed API keys, as `causalneg keys` writes it")
     cors_origins: list[str] = Field([], description="web origins whose pages may ask; none unless set")
     reranker: str | None = Field(None, description="cross-encoder for `rerank`; embedded, local or hub")
@@ -552,7 +593,7 @@ class EvaluateSettings(Settings):
     """What is measured, on which split."""
 
     split: str = "test"
-    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
+    measures: list[str] = Field(_MEASURES, description=_OF_MEASURES)
     depth: int = Field(100, ge=1, description="hits per query in the run files")
     resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
     shard_passages: int = Field(200_000, ge=1, description="passages searched at a time; bounds the memory")
@@ -608,7 +649,7 @@ class CompareSettings(Settings):
         None, description="file of judgements, TREC's four columns or BEIR's three; the workspace's when unset"
     )
     split: str = Field("test", description="split of the workspace's judgements")
-    measures: list[str] = Field(_MEASURES, description="names as in ir_measures")
+    measures: list[str] = Field(_MEASURES, description=_OF_MEASURES)
     resamples: int = Field(10_000, ge=1, description="draws of the randomisation test and of the bootstrap intervals")
     json_: bool = Field(False, alias="json", description="print everything as JSON on standard output")
     output: str | None = Field(None, description="HTML file to write, too")
@@ -654,13 +695,6 @@ def settings_names(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
         else:
             names[dotted] = field
     return names
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return «; did you mean …?» for the known name nearest to a wrong one, or nothing."""
-    last = name.rsplit(".", 1)[-1]
-    matches = difflib.get_close_matches(name, known, 1, 0.5) or [k for k in known if k.rsplit(".", 1)[-1] == last]
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

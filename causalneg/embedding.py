@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from causalneg.errors import UserError
 from causalneg.models import ResolvedModel
 from causalneg.runtime import cores, supports_bf16
 
@@ -17,9 +18,14 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @lru_cache(maxsize=1)
 def load_encoder(model: ResolvedModel, threads: int | None = None) -> "SentenceTransformer":
-    """Load an encoder, or return the one this process loaded last; code that comes with a model is never run."""
+    """Load an encoder, or return the one this process loaded last; code that comes with a model is never run.
+
+    Raises:
+        UserError: its folder cannot be loaded, or a text's vector depends on the texts beside it.
+    """
     import torch
-    from sentence_transformers import SentenceTransformer
+
+    from causalneg.loading import open_model, settle
 
     torch.set_num_threads(threads or cores())
     if model.start is not None:
@@ -28,24 +34,26 @@ def load_encoder(model: ResolvedModel, threads: int | None = None) -> "SentenceT
         from causalneg.starting import load_start
 
         return load_start(model.path, model.start, torch.device(get_device_name()))
-    return SentenceTransformer(
-        str(model.path),
-        trust_remote_code=False,
-        local_files_only=True,
-        model_kwargs={"use_safetensors": True},
-    )
+    return settle(open_model(model.path), model.path)
 
 
 def load_cross_encoder(model: ResolvedModel) -> "CrossEncoder":
-    """Load a cross-encoder; code that comes with a model is never run."""
+    """Load a cross-encoder; code that comes with a model is never run.
+
+    Raises:
+        UserError: its folder cannot be loaded.
+    """
     from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(
-        str(model.path),
-        trust_remote_code=False,
-        local_files_only=True,
-        model_kwargs={"use_safetensors": True},
-    )
+    from causalneg.loading import refusing
+
+    with refusing(model.path):
+        return CrossEncoder(
+            str(model.path),
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
 
 
 def encode(
@@ -62,6 +70,9 @@ def encode(
 
     Returns:
         float32 `[len(texts), dimension]`, rows of length 1.
+
+    Raises:
+        UserError: a vector is not finite.
     """
     import torch
 
@@ -69,4 +80,7 @@ def encode(
     low = precision == "bf16" or (precision == "auto" and supports_bf16(encoder.device))
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=low and kind == "passage"):
         vectors = function(list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not np.isfinite(vectors).all():
+        raise UserError(f"The encoder gave a {kind} a vector with NaN or infinity; train it again or name another.")
+    return vectors

@@ -10,8 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from causalneg.errors import UserError
-from causalneg.false_negatives import FalseNegative, false_negatives, verdict_stages
-from causalneg.records import Mined, Negative, Passage, Qrel, Query, Record, Source, arrow_schema, from_table
+from causalneg.false_negatives import false_negatives, verdict_stages
+from causalneg.records import (
+    FalseNegative,
+    Mined,
+    Negative,
+    Passage,
+    Qrel,
+    Query,
+    Record,
+    Source,
+    arrow_schema,
+    from_table,
+)
 from causalneg.runtime import cores
 from causalneg.workspace import Workspace
 

@@ -5,22 +5,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from causalneg.records import Analysis, Answering, Record, Relabelled, arrow_schema
-from causalneg.workspace import Stage, Workspace
-
-# The stages that judge mined passages, and where they say so.
-JUDGING: dict[Stage, tuple[str, type[Relabelled | Analysis]]] = {
-    "relabel": ("relabelled", Relabelled),
-    "generate": ("analyses", Analysis),
-}
-
-
-class FalseNegative(Record):
-    """A mined passage that is no negative of its query; `whole` where it answers it as a whole."""
-
-    query_id: str
-    passage_id: str
-    whole: bool
+from causalneg.records import Answering, FalseNegative, Relabelled, arrow_schema
+from causalneg.stages import Stage
+from causalneg.workspace import Workspace
 
 
 def verdict_stages(workspace: Workspace, among: Sequence[Stage] = ("relabel", "generate")) -> list[Stage]:
@@ -34,31 +21,21 @@ def verdict_stages(workspace: Workspace, among: Sequence[Stage] = ("relabel", "g
         for stage in among
         if imported
         and (manifest := workspace.manifest(stage))
-        and manifest.inputs.get("import") == imported.digest
+        and imported.is_known_as(manifest.inputs.get("import", ""))
         and any(batch.num_rows for batch in false_negatives(workspace, [stage]))
     ]
 
 
 def false_negatives(workspace: Workspace, stages: Sequence[Stage]) -> Iterator[pa.RecordBatch]:
     """Stream the `FalseNegative` rows of some stages; one that both found comes twice."""
-    for stage in stages:
-        folder, record = JUDGING[stage]
-        for batch in workspace.read_batches(folder, record):
-            yield _of_analyses(batch) if record is Analysis else _of_verdicts(batch)
+    if "relabel" in stages:
+        yield from map(_rejected, workspace.read_batches("relabelled", Relabelled))
+    if "generate" in stages:
+        yield from workspace.read_batches("answering", FalseNegative)
 
 
-def _of_verdicts(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _rejected(batch: pa.RecordBatch) -> pa.RecordBatch:
     found = batch.filter(pc.equal(batch.column("verdict"), "rejected"))
     whole = pc.equal(found.column("answering"), Answering.ANSWERS.value)
-    return _rows(found.column("query_id"), found.column("passage_id"), whole)
-
-
-def _of_analyses(batch: pa.RecordBatch) -> pa.RecordBatch:
-    answering = batch.column("answering")
-    passages = pc.list_flatten(answering)
-    queries = batch.column("query_id").take(pc.list_parent_indices(answering))
-    return _rows(queries, passages, pa.repeat(True, len(passages)))
-
-
-def _rows(queries: pa.Array, passages: pa.Array, whole: pa.Array) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([queries, passages, whole], schema=arrow_schema(FalseNegative))
+    columns = [found.column("query_id"), found.column("passage_id"), whole]
+    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(FalseNegative))

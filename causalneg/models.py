@@ -176,6 +176,25 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
+def _refuse_adapter(name: str, path: Path) -> None:
+    """See that a folder holds a model of its own, and not what an adapter adds to another one.
+
+    Raises:
+        UserError: it holds an adapter.
+    """
+    for file in (*path.glob("adapter_config.json"), *path.glob("0_*/adapter_config.json")):
+        try:
+            base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        except (OSError, ValueError, KeyError, TypeError):
+            base = "another model"
+        source = f"from_pretrained({str(file.parent)!r}).merge_and_unload().save_pretrained(FOLDER)"
+        raise UserError(
+            f"The model {name!r} ({path}) is an adapter (PEFT) of {base}, without that model's own weights. Merge the "
+            "two, and name the folder that comes out: peft's AutoPeftModelForFeatureExtraction (of an LLM, "
+            f"AutoPeftModelForCausalLM).{source}; then copy the tokenizer's files to it."
+        )
+
+
 def resolve(name: str) -> ResolvedModel:
     """Find a model by name and make sure that its weights are safetensors.
 
@@ -183,7 +202,7 @@ def resolve(name: str) -> ResolvedModel:
         name: `embedded:smollm2-135m`, `embedded:minilm-l6`, a local folder, or a hub id.
 
     Raises:
-        UserError: there is no such model, or it has no safetensors weights.
+        UserError: there is no such model, or it has no safetensors weights of its own.
     """
     if name.startswith(EMBEDDED_PREFIX):
         path = _embedded(name.removeprefix(EMBEDDED_PREFIX))
@@ -193,6 +212,7 @@ def resolve(name: str) -> ResolvedModel:
         raise UserError(f"The model folder {name} does not exist.")
     else:
         path = _from_hub(name)
+    _refuse_adapter(name, path)
     if not any(path.rglob("*.safetensors")):
         raise UserError(f"The model {name!r} ({path}) has no safetensors weights; other formats are not loaded.")
     return ResolvedModel(name, path, fingerprint(path))

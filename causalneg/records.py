@@ -159,6 +159,14 @@ class Relabelled(Record):
     rejected_by: str | None = None
 
 
+class FalseNegative(Record):
+    """A mined passage that is no negative of its query; `whole` where it answers it as a whole."""
+
+    query_id: str
+    passage_id: str
+    whole: bool
+
+
 class Facet(StrEnum):
     """What kind of thing an information requirement asks for."""
 

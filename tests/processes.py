@@ -1,6 +1,7 @@
 """Commands as processes, and what they started, to be killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,10 +10,39 @@ from collections.abc import Callable
 import psutil
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    """Start a command of causalneg."""
+def start(*arguments: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start a command of causalneg, in a process group of its own."""
     command = [sys.executable, "-m", "causalneg.cli", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=stderr, env=dict(os.environ), start_new_session=True
+    )
+
+
+def check_interrupted(driver: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Interrupt a command whose stderr is a pipe: it says what to do next, and no process that it started is left."""
+    processes = psutil.Process(driver.pid).children(recursive=True)
+    if number is signal.SIGINT:
+        os.killpg(driver.pid, number)  # a terminal sends Ctrl-C to all of them
+    else:
+        driver.send_signal(number)
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 128 + number
+    assert "interrupted; the same command goes on where it was" in told.decode()
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert alive == []
+    assert _in_session(driver.pid) == [], "a process that was started since"
+
+
+def _in_session(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session that is not this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
 
 
 def descendants(driver: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> list[psutil.Process]:

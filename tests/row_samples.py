@@ -1,6 +1,6 @@
 """Rows of earlier stages with nothing special about them."""
 
-from causalneg.records import Analysis, Answering, Lineage, Mined, Negative, Relabelled, ViolationType, content_id
+from causalneg.records import Answering, Lineage, Mined, Negative, Relabelled, ViolationType, content_id
 from causalneg.workspace import Counts, Workspace
 
 LINEAGE = Lineage(
@@ -40,13 +40,6 @@ def mined(query_id: str, passage_id: str, verdict: str = "accepted", **fields: o
     )
 
 
-def analysis(query_id: str, positive_id: str, answering: list[str]) -> Analysis:
-    """Make an analysis with the mined candidates that it found to answer."""
-    texts = dict.fromkeys(("core_need", "how_positive_answers", "answer_boundary"), "")
-    ids = {"id": f"a-{query_id}-{positive_id}", "query_id": query_id, "positive_id": positive_id}
-    return Analysis(**ids, **texts, requirements=[], lineage=LINEAGE, answering=answering)
-
-
 def write_relabelled(workspace: Workspace, verdicts: dict[tuple[str, str], str]) -> None:
     """Write a finished relabel stage that found false negatives, by query and passage «answers» or «partly»."""
     stage = workspace.begin("relabel", {"verdicts": sorted(verdicts.items())}, ["import", "mine"])
@@ -62,6 +55,6 @@ def write_relabelled(workspace: Workspace, verdicts: dict[tuple[str, str], str])
         )
         for (query_id, passage_id), answering in verdicts.items()
     ]
-    workspace.write_rows("relabelled", "part-0", Relabelled, rows)
+    stage.workspace.write_rows("relabelled", "part-0", Relabelled, rows)
     accepted = sum(row.verdict == "accepted" for row in rows)
     stage.finish(Counts(rows_in=len(rows), accepted=accepted, rejected=len(rows) - accepted))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from causalneg.serving.api import Embedded
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.errors import ApiError
 from causalneg.serving.schema import (
     ChangeResponse,
@@ -28,7 +29,6 @@ from causalneg.serving.schema import (
 
 DIMENSION = 4
 MAX_TOKENS = 8  # characters of a text count as tokens
-VOCABULARY = 1000
 
 
 class InMemory(ABC):
@@ -40,14 +40,18 @@ class InMemory(ABC):
         self.change, self.waiting = 0, 0
         self.active, self.previous = active, previous
         self.not_ready: str | None = None
+        self.wrong: str | None = None
 
     def ready(self) -> str | None:
         return self.not_ready
 
+    async def problem(self) -> str | None:
+        return self.wrong
+
     @abstractmethod
     def info(self) -> Info: ...
 
-    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
+    async def upsert(self, passages: list[PassageBody], deadline: Deadline) -> ChangeResponse:
         self.calls.append(("upsert", [passage.id for passage in passages]))
         self.passages |= {passage.id: passage for passage in passages}
         return self._changed(len(passages))
@@ -127,7 +131,7 @@ class Echo(InMemory):
             version="0",
         )
 
-    async def search(self, request: SearchRequest, deadline: float) -> SearchResponse:
+    async def search(self, request: SearchRequest, deadline: Deadline) -> SearchResponse:
         """Repeat each query; "break" fails, "overload" is refused, "wait" takes ten seconds."""
         self.calls.append(("search", request, deadline))
         if "break" in request.texts:
@@ -146,9 +150,9 @@ class Echo(InMemory):
 
     async def embed(
         self,
-        inputs: list[str] | list[list[int]],
+        inputs: list[str],
         prompt_name: str | None,
-        deadline: float,
+        deadline: Deadline,
         *,
         dimensions: int | None,
         normalise: bool,
@@ -160,8 +164,6 @@ class Echo(InMemory):
             await self._wait()
         if (dimensions or 1) > DIMENSION or prompt_name not in (None, "query", "passage"):
             raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", "dimensions or prompt_name: not here.")
-        if any(token >= VOCABULARY for i in inputs if isinstance(i, list) for token in i):
-            raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", "input: no such token.")
         truncated = [len(i) > MAX_TOKENS for i in inputs]
         if cut is None and any(truncated):
             raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "An input is too long.")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from causalneg.cli import COMMANDS, _load, main
+from causalneg.cli import COMMANDS, _flag_names, _load, main
+from causalneg.config import Config, settings_names
 
 STAGES = [c for c in COMMANDS if c not in ("keys", "compare", "inspect", "run", "demo")]
 
@@ -41,6 +42,9 @@ def mistake(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["run", "--epochs", "1"], ["--epochs", "'--train.epochs'"]),
         (["mine", "extra"], ["extra"]),
         (["mine", "--search.depth"], ["--search.depth", "--help"]),
+        (["train", "--gpu", "maybe"], ["maybe"]),
+        (["train", "--gpu=maybe"], ["train.gpu", "'maybe'"]),
+        (["train", "--no-epochs"], ["--no-epochs"]),
         (["mine", "--search.depth", "many"], ["mine.search.depth", "'many'"]),
         (["mine", "--search.depth", "0"], ["mine.search.depth"]),
         (["mine", "--search.depth", "[1"], ["mine.search.depth"]),
@@ -78,6 +82,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 )
 @pytest.mark.usefixtures("in_empty_folder")
 def test_a_stage_names_the_one_that_is_missing(command: str, missing: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("workspace").mkdir()
     line = mistake(capfd, command)
     assert "causalneg " in line
     assert missing in line
@@ -139,7 +144,7 @@ def test_help_lists_the_settings(command: str, capfd: pytest.CaptureFixture[str]
     own = {"import": "--source", "mine": "--num-negatives", "generate": "--gates.min-hardness", "train": "--epochs"}
     own |= {"export": "--format", "inspect": "--json", "index": "--kind", "serve": "--port", "evaluate": "--measures"}
     own |= {"mteb": "--tasks", "keys": "--role", "run": "--train.epochs", "demo": "--generate.engine.replicas"}
-    own |= {"compare": "--qrels"}
+    own |= {"compare": "--qrels", "relabel": "--judge-llm"}
     for flag in ("--config", "--workspace", "--seed", own[command]):
         assert flag in text
 
@@ -168,6 +173,37 @@ def test_each_stage_has_a_job(stage: str, repository: Path, tmp_path: Path) -> N
     )
     assert run.returncode == 2
     assert run.stderr.startswith(f"error: causalneg {stage}: there is no flag --no-such-flag")
+
+
+SWITCHES = [
+    (command, flag, name)
+    for command in COMMANDS
+    for flag, name in _flag_names(command).items()
+    if settings_names(Config)[name].annotation is bool
+]
+
+
+@pytest.mark.parametrize(("command", "flag", "name"), SWITCHES, ids=lambda value: value)
+def test_a_switch_needs_no_value_and_takes_one(command: str, flag: str, name: str) -> None:
+    option = flag.replace("_", "-")
+
+    def value(*arguments: str) -> bool:
+        group, _, last = name.rpartition(".")
+        found = _load(command, arguments)
+        for part in group.split("."):
+            found = getattr(found, {"import": "import_"}.get(part, part))
+        return getattr(found, {"json": "json_"}.get(last, last))
+
+    for on in ([f"--{option}"], [f"--{option}", "--seed", "1"], [f"--{option}", "true"], [f"--{option}=yes"]):
+        assert value(*on)
+    for off in ([f"--no-{option}"], [f"--{option}", "false"], [f"--{option}=false"]):
+        assert not value(*off)
+
+
+def test_a_switch_does_not_swallow_what_follows() -> None:
+    assert _load("inspect", ["--json", "my-workspace"]).workspace == "my-workspace"
+    assert _load("train", []) == Config()
+    assert _load("compare", ["--json", "base", "trained"]).compare.runs == ["base", "trained"]
 
 
 @pytest.mark.parametrize(

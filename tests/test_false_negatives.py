@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from row_samples import analysis, mined, negative, write_relabelled
+from row_samples import mined, negative, write_relabelled
 
 from causalneg.config import load_config
 from causalneg.examples import RowIds, read_selection
 from causalneg.false_negatives import verdict_stages
 from causalneg.pipeline import stages_of
-from causalneg.records import Analysis, Mined, Negative, Qrel
+from causalneg.records import FalseNegative, Mined, Negative, Qrel
 from causalneg.workspace import Counts, Workspace
 
 
@@ -19,20 +19,22 @@ def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(str(tmp_path / "ws"))
     stage = made.begin("import", {}, [])
     qrels = [Qrel(query_id=q, passage_id=p) for q, p in (("q", "p"), ("q", "p2"), ("r", "p3"))]
-    made.write_rows("qrels", "part-0", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, qrels)
     stage.finish(Counts(rows_in=3, accepted=3))
     stage = made.begin("mine", {}, ["import"])
     rows = [mined(q, i) for q in ("q", "r") for i in "abcd"]
-    made.write_rows("mined", "part-0", Mined, [*rows, mined("q", "x", "rejected")])
+    stage.workspace.write_rows("mined", "part-0", Mined, [*rows, mined("q", "x", "rejected")])
     stage.finish(Counts(rows_in=9, accepted=8, rejected=1))
     return made
 
 
 def generate(workspace: Workspace, answering: list[str]) -> Negative:
     stage = workspace.begin("generate", {"answering": answering}, ["import", "mine"])
-    workspace.write_rows("analyses", "part-0", Analysis, [analysis("q", "p", answering), analysis("r", "p3", [])])
+    if answering:
+        found = [FalseNegative(query_id="q", passage_id=i, whole=True) for i in answering]
+        stage.workspace.write_rows("answering", "part-0", FalseNegative, found)
     made = negative("q", "p", "generated")
-    workspace.write_rows("negatives", "part-0", Negative, [made])
+    stage.workspace.write_rows("negatives", "part-0", Negative, [made])
     stage.finish(Counts(rows_in=2, accepted=1, rejected=1))
     return made
 
@@ -101,11 +103,11 @@ def test_a_candidate_that_was_rejected_when_mined_is_none_either_way(workspace: 
 def test_verdicts_hold_for_what_is_mined_anew_and_not_for_other_data(workspace: Workspace) -> None:
     write_relabelled(workspace, {("q", "a"): "answers"})
     stage = workspace.begin("mine", {"other": 1}, ["import"])
-    workspace.write_rows("mined", "part-0", Mined, [mined("q", "a"), mined("q", "d")])
+    stage.workspace.write_rows("mined", "part-0", Mined, [mined("q", "a"), mined("q", "d")])
     stage.finish(Counts(rows_in=2, accepted=2))
     assert rows(workspace) == [("q", "p", "d"), ("q", "p2", "d")]
     stage = workspace.begin("import", {"other": 1}, [])
-    workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="q", passage_id="p")])
+    stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="q", passage_id="p")])
     stage.finish(Counts(rows_in=1, accepted=1))
     assert rows(workspace) == [("q", "p", "ad")]
 

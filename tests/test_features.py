@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -96,5 +97,21 @@ def test_workers_compute_the_same(tmp_path: Path) -> None:
             ),  # workers lack this module
             Reporter(io.StringIO()),
             "counting",
+            workers=2,
         )
     np.testing.assert_array_equal(np.concatenate(list(found)), lengths(None, TEXTS))
+
+
+@pytest.mark.ray
+def test_a_single_worker_of_this_machine_is_this_process(tmp_path: Path) -> None:
+    """It would only load everything once more; on a cluster it may have what this process lacks."""
+    workspace = imported(tmp_path, TEXTS)
+    processes: list[int] = []
+
+    def make() -> Callable[[list[str]], np.ndarray]:
+        processes.append(os.getpid())
+        return partial(lengths, None)
+
+    with ray_session():
+        corpus_features(workspace, "features/test", make, Reporter(io.StringIO()), "counting")
+    assert processes == [os.getpid()]

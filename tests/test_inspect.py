@@ -37,21 +37,21 @@ def fill(workspace: Workspace) -> Workspace:
     """Write an import of two splits and a mine stage."""
     stage = workspace.begin("import", {"import": load_config().import_}, [])
     corpus = [Passage(id=f"p{i}", title="T" if i == 0 else "", text="word " * (i + 1)) for i in range(9)]
-    workspace.write_rows("corpus", "part-0", Passage, corpus[:4])
-    workspace.write_rows("corpus", "part-1", Passage, corpus[4:])
-    workspace.write_rows("queries", "part-0", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
+    stage.workspace.write_rows("corpus", "part-0", Passage, corpus[:4])
+    stage.workspace.write_rows("corpus", "part-1", Passage, corpus[4:])
+    stage.workspace.write_rows("queries", "part-0", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
     train = [Qrel(query_id=q, passage_id=p) for q, p in (("t0", "p0"), ("t1", "p1"), ("t2", "p2"), ("t9", "p3"))]
     train.append(Qrel(query_id="t0", passage_id="p8", score=0))
     test = [("e0", "p0"), ("e1", "p4"), ("e2", "p5"), ("t9", "p6")]
     rows = [*train, *(Qrel(query_id=q, passage_id=p, split="test") for q, p in test)]
-    workspace.write_rows("qrels", "part-0", Qrel, rows)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, rows)
     stage.finish(Counts(rows_in=len(QUERIES), accepted=len(QUERIES)))
     stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=2)}, ["import"])
     candidates = [mined("t0", "p4"), mined("t1", "p4"), mined("t1", "p7")]
     candidates += [
         mined("t0", f"p{i}", "rejected", rejected_by=why) for i, why in ((0, "known"), (5, "far"), (6, "far"))
     ]
-    workspace.write_rows("mined", "part-0", Mined, candidates)
+    stage.workspace.write_rows("mined", "part-0", Mined, candidates)
     stage.finish(Counts(rows_in=6, accepted=3, rejected=3))
     return workspace
 
@@ -93,9 +93,26 @@ def test_a_begun_stage_is_unfinished(workspace: Workspace) -> None:
     assert state(workspace, "generate") == "unfinished"
 
 
+def test_a_new_result_that_was_begun_is_shown_beside_the_one_that_is_there(workspace: Workspace) -> None:
+    stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=3)}, ["import"])
+    stage.workspace.write_rows("mined", "part-0", Mined, [])
+    output = io.StringIO()
+    findings = run(load_config(), workspace, Reporter(output))
+    found = next(s for s in findings.stages if s.stage == "mine")
+    assert (found.state, found.building, found.settings) == ("done", True, {"num_negatives": 2})
+    assert "new one" in output.getvalue()
+    assert next(f for f in findings.folders if f.folder == "mined").rows == 6
+
+
+def test_a_first_stage_that_was_only_begun_is_shown(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path / "ws"))
+    workspace.begin("import", {}, [])
+    assert state(workspace, "import") == "unfinished"
+
+
 def test_a_stage_on_an_earlier_import_is_outdated(workspace: Workspace) -> None:
     stage = workspace.begin("import", {"other": 1}, [])
-    workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="t0", passage_id="p0")])
+    stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id="t0", passage_id="p0")])
     stage.finish(Counts(rows_in=1, accepted=1))
     assert state(workspace, "mine") == "outdated"
 

@@ -5,12 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
+from training_samples import tiny_encoder, tiny_llama
 
+from causalneg.embedding import encode, load_encoder
 from causalneg.errors import UserError
-from causalneg.models import cache_dir, resolve
+from causalneg.models import Start, cache_dir, resolve
+from causalneg.prompts import said_prompts, used_prompts
 
 
 @pytest.fixture
@@ -60,6 +66,64 @@ def test_weights_of_another_format_are_refused(encoder_copy: Path) -> None:
         weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(UserError, match="no safetensors weights"):
         resolve(str(encoder_copy))
+
+
+@pytest.mark.parametrize("kind", ["encoder", "LLM"])
+def test_an_adapter_without_its_base_is_refused_and_the_remedy_works(tmp_path: Path, kind: str) -> None:
+    import peft
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    if kind == "LLM":
+        base, source, layer = tiny_llama(tmp_path / "base"), AutoModelForCausalLM, "q_proj"
+    else:
+        base, source, layer = tiny_encoder(tmp_path).parent / "plain", AutoModel, "query"
+    adapted = peft.get_peft_model(source.from_pretrained(base), peft.LoraConfig(r=2, target_modules=[layer]))
+    adapted.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError) as refusal:
+        resolve(str(tmp_path / "adapter"))
+    said = str(refusal.value)
+    assert f"is an adapter (PEFT) of {base}" in said
+    call = f".from_pretrained('{tmp_path / 'adapter'}').merge_and_unload().save_pretrained(FOLDER)"
+    assert call in said
+
+    wrapper = peft.AutoPeftModelForCausalLM if kind == "LLM" else peft.AutoPeftModelForFeatureExtraction
+    assert wrapper.__name__ in said
+    wrapper.from_pretrained(str(tmp_path / "adapter")).merge_and_unload().save_pretrained(tmp_path / "merged")
+    assert resolve(str(tmp_path / "merged")).weights_gib > 0
+
+
+_NONE = "nothing before queries and nothing before passages"
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "said"),
+    [
+        (None, None, _NONE),
+        ({"prompts": {"query": "q: "}}, None, "'q: ' before queries and nothing before passages"),
+        ({"prompts": {"query": "q: ", "document": "d: "}}, None, "'q: ' before queries and 'd: ' before passages"),
+        ({"prompts": {"passage": "p: "}}, None, f"{_NONE}; its prompts passage are for other uses, and left out"),
+        ({"prompts": {"any": "a: "}, "default_prompt_name": "any"}, None, f"{_NONE}; its prompts any are for other"),
+        (
+            {"prompts": {"query": "q: "}},
+            Start(query_prompt="", passage_prompt="d: "),
+            "nothing before queries and 'd: '",
+        ),
+    ],
+)
+def test_prompts_are_said_as_they_are_used(
+    tmp_path: Path, settings: dict[str, object] | None, start: Start | None, said: str
+) -> None:
+    path = tiny_encoder(tmp_path, spread=0.5)
+    file = path / "config_sentence_transformers.json"
+    file.unlink() if settings is None else file.write_text(json.dumps(settings))
+    model = replace(resolve(str(path)), start=start)
+    assert said in said_prompts(model)
+    prompts, encoder = used_prompts(model), load_encoder(model)
+    plain = SentenceTransformer(str(path), device="cpu")
+    for kind in ("query", "passage"):
+        text = prompts["query" if kind == "query" else "document"] + "w1 w2"
+        expected = plain.encode([text], prompt="", normalize_embeddings=True)
+        np.testing.assert_allclose(encode(encoder, ["w1 w2"], kind, precision="fp32"), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nothing-at-all", "a/b/c/d", "bad name!"])

@@ -34,14 +34,14 @@ def imported(workspace: Workspace, passages: list[Passage]) -> Manifest:
     stage = workspace.begin("import", {"passages": [p.id for p in passages]}, [])
     if stage.done:
         return stage.done
-    workspace.write_rows("corpus", "part-000000", Passage, passages)
+    stage.workspace.write_rows("corpus", "part-000000", Passage, passages)
     return stage.finish(Counts(rows_in=len(passages), accepted=len(passages)))
 
 
 def mined(workspace: Workspace, wanted: int = 15) -> Manifest:
     stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=wanted)}, ["import"])
     assert stage.done is None
-    workspace.write_rows("mined", f"part-{wanted}", Query, [Query(id="1", text="x")])
+    stage.workspace.write_rows("mined", f"part-{wanted}", Query, [Query(id="1", text="x")])
     return stage.finish(Counts(rows_in=1, accepted=1))
 
 
@@ -135,28 +135,33 @@ def test_a_stage_with_the_same_settings_and_inputs_is_done(workspace: Workspace)
     assert made.inputs == {"import": first.digest}
 
 
-def test_other_settings_remove_the_earlier_output(workspace: Workspace) -> None:
+def test_a_result_with_other_settings_takes_the_place_of_the_earlier_one(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     mined(workspace, wanted=15)
     assert list(mined(workspace, wanted=60).files) == ["mined/part-60.parquet"]
     assert workspace.list_files(["mined"]) == ["mined/part-60.parquet"]
 
 
-def test_no_manifest_stands_while_a_stage_is_redone(workspace: Workspace) -> None:
+def test_the_earlier_result_stays_while_a_stage_is_redone(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
-    mined(workspace)
-    workspace.begin("mine", {"mine": MineSettings(num_negatives=60)}, ["import"])
-    assert workspace.manifest("mine") is None
-    with pytest.raises(UserError, match="causalneg mine"):
-        workspace.require("mine")
+    made = mined(workspace)
+    stage = workspace.begin("mine", {"mine": MineSettings(num_negatives=60)}, ["import"])
+    stage.workspace.write_rows("mined", "part-60", Query, [Query(id="1", text="new")])
+    assert list(stage.workspace.read_rows("mined", Query)) == [Query(id="1", text="new")]
+    assert stage.workspace.list_files(["mined"]) == ["mined/part-60.parquet"]
+    assert list(workspace.read_rows("mined", Query)) == [Query(id="1", text="x")]
+    assert workspace.require("mine") == made
+    assert workspace.begin("mine", {"mine": MineSettings()}, ["import"]).done == made
 
 
 def test_another_input_makes_a_stage_run_again(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     mined(workspace)
+    assert not workspace.is_outdated("mine")
     imported(workspace, PASSAGES[:3])
+    assert workspace.is_outdated("mine")
     assert workspace.begin("mine", {"mine": MineSettings()}, ["import"]).done is None
-    assert workspace.list_files(["mined"]) == []
+    assert workspace.list_files(["mined"]) == ["mined/part-15.parquet"]
 
 
 def test_an_input_made_again_alike_changes_nothing(workspace: Workspace) -> None:
@@ -177,21 +182,24 @@ def test_a_file_that_is_gone_makes_a_stage_run_again(workspace: Workspace) -> No
 def test_an_unfinished_run_resumes(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     assert not workspace.begin("mine", {"mine": MineSettings()}, ["import"]).resumed
-    workspace.write_rows("mined", "part-000000", Query, [Query(id="1", text="x")])
+    building = workspace.begin("mine", {"mine": MineSettings()}, ["import"]).workspace
+    building.write_rows("mined", "part-000000", Query, [Query(id="1", text="x")])
     again = workspace.begin("mine", {"mine": MineSettings()}, ["import"])
     assert again.done is None
     assert again.resumed
-    assert workspace.list_files(["mined"]) == ["mined/part-000000.parquet"]
+    assert again.workspace.list_files(["mined"]) == ["mined/part-000000.parquet"]
+    assert workspace.list_files(["mined"]) == []
     again.finish(Counts(rows_in=1, accepted=1))
     assert workspace.begin("mine", {"mine": MineSettings()}, ["import"]).done
 
 
 def test_an_unfinished_run_with_other_settings_does_not_resume(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
-    workspace.begin("mine", {"mine": MineSettings()}, ["import"])
-    workspace.write_rows("mined", "part-000000", Query, [Query(id="1", text="x")])
-    assert not workspace.begin("mine", {"mine": MineSettings(num_negatives=1)}, ["import"]).resumed
-    assert workspace.list_files(["mined"]) == []
+    building = workspace.begin("mine", {"mine": MineSettings()}, ["import"]).workspace
+    building.write_rows("mined", "part-000000", Query, [Query(id="1", text="x")])
+    other = workspace.begin("mine", {"mine": MineSettings(num_negatives=1)}, ["import"])
+    assert not other.resumed
+    assert other.workspace.list_files(["mined"]) == []
 
 
 def test_a_stage_needs_its_inputs(workspace: Workspace) -> None:
@@ -211,7 +219,7 @@ def test_a_damaged_manifest_is_named(workspace: Workspace, content: bytes) -> No
 def test_a_damaged_mark_of_a_started_stage_starts_it_anew(workspace: Workspace) -> None:
     imported(workspace, PASSAGES)
     workspace.begin("mine", {}, ["import"])
-    workspace.write_bytes("manifests/mine.started", b"\xff\x00")
+    workspace.write_bytes("building/mine/key", b"\xff\x00")
     assert not workspace.begin("mine", {}, ["import"]).resumed
 
 
@@ -223,7 +231,7 @@ def test_the_parts_of_the_counts_add_up() -> None:
 
 def test_a_manifest_carries_tokens_and_details(workspace: Workspace) -> None:
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "part-000000", Passage, PASSAGES)
+    stage.workspace.write_rows("corpus", "part-000000", Passage, PASSAGES)
     made = stage.finish(Counts(rows_in=5, accepted=5), tokens={"prompt": 3}, details={"splits": {"train": 2}})
     read = workspace.require("import")
     assert read == made
@@ -239,7 +247,7 @@ def test_batches_keep_the_schema(workspace: Workspace) -> None:
 def test_a_check_that_fails_leaves_earlier_work_alone(tmp_path: Path) -> None:
     workspace = Workspace(str(tmp_path / "ws"))
     stage = workspace.begin("import", {"seed": 0}, [])
-    workspace.write_rows("queries", "part-000000", Query, [Query(id="q", text="who?")])
+    stage.workspace.write_rows("queries", "part-000000", Query, [Query(id="q", text="who?")])
     stage.finish(Counts(rows_in=1, accepted=1))
 
     def refuse() -> None:

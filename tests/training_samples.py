@@ -134,11 +134,13 @@ def random_workspace(folder: Path, rows: int = 12, seed: int = 1, marker: str = 
     generator = torch.Generator().manual_seed(seed)
     stage = workspace.begin("import", {"import": {"source": "random words"}}, [])
     passages = [Passage(id=f"p{i}", text=words(generator)) for i in range(rows + 8)]
-    workspace.write_rows("corpus", "part-0", Passage, passages)
-    workspace.write_rows("queries", "part-0", Query, [Query(id=f"q{i}", text=words(generator)) for i in range(rows)])
+    stage.workspace.write_rows("corpus", "part-0", Passage, passages)
+    stage.workspace.write_rows(
+        "queries", "part-0", Query, [Query(id=f"q{i}", text=words(generator)) for i in range(rows)]
+    )
     qrels = [Qrel(query_id=f"q{i}", passage_id=f"p{i}") for i in range(rows)]
     qrels.append(Qrel(query_id="q1", passage_id="p2", split="test"))
-    workspace.write_rows("qrels", "part-0", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, qrels)
     stage.finish(Counts(rows_in=rows, accepted=rows))
 
     stage = workspace.begin("mine", {}, ["import"])
@@ -159,7 +161,7 @@ def random_workspace(folder: Path, rows: int = 12, seed: int = 1, marker: str = 
         )
         for i in range(rows)
     ]
-    workspace.write_rows("mined", "part-0", Mined, [*positives, *candidates])
+    stage.workspace.write_rows("mined", "part-0", Mined, [*positives, *candidates])
     stage.finish(Counts(rows_in=rows, accepted=rows))
 
     stage = workspace.begin("generate", {}, ["import", "mine"])
@@ -168,7 +170,7 @@ def random_workspace(folder: Path, rows: int = 12, seed: int = 1, marker: str = 
         for i in range(rows)
         for _ in range(i % 3)
     ]
-    workspace.write_rows("negatives", "part-0", Negative, generated)
+    stage.workspace.write_rows("negatives", "part-0", Negative, generated)
     stage.finish(Counts(rows_in=rows, accepted=rows))
     return workspace
 

@@ -142,10 +142,10 @@ def make_workspace(base: Workspace, folder: Path, arm: Arm, examples: Sequence[E
     generated = [n for _, taken in rows.values() for n in taken]
     stage = workspace.begin("mine", {"rows": [(m.query_id, m.passage_id) for m in mined]}, ["import"])
     if not stage.done:
-        workspace.write_rows("mined", "part-00000", Mined, mined)
+        stage.workspace.write_rows("mined", "part-00000", Mined, mined)
         stage.finish(Counts(rows_in=len(mined), accepted=len(mined)))
     stage = workspace.begin("generate", {"rows": [n.id for n in generated]}, ["import", "mine"])
     if not stage.done:
-        workspace.write_rows("negatives", "part-00000", Negative, generated)
+        stage.workspace.write_rows("negatives", "part-00000", Negative, generated)
         stage.finish(Counts(rows_in=len(generated), accepted=len(generated)))
     return workspace

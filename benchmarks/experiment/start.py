@@ -22,7 +22,7 @@ def start_workspace(config: Config, base: Workspace, examples: Examples, folder:
     )
     stage = workspace.begin("mine", {"mine": mined.digest}, ["import"])
     if not stage.done:
-        link_files(base.local_folder("mined"), workspace.local_folder("mined"))
+        link_files(base.local_folder("mined"), stage.workspace.local_folder("mined"))
         stage.finish(mined.counts)
     return workspace
 

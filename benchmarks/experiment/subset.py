@@ -25,13 +25,13 @@ def with_train_pairs(
     if stage.done:
         return workspace
     for name in ("corpus", "queries"):
-        link_files(base.local_folder(name), workspace.local_folder(name))
+        link_files(base.local_folder(name), stage.workspace.local_folder(name))
     qrels = [
         q.model_copy(update={"split": "train_other"})
         if q.split == "train" and (q.query_id, q.passage_id) not in chosen
         else q
         for q in base.read_rows("qrels", Qrel)
     ]
-    workspace.write_rows("qrels", "part-00000", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "part-00000", Qrel, qrels)
     stage.finish(Counts(rows_in=len(qrels), accepted=len(qrels)))
     return workspace

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.common import machine
 from benchmarks.experiment.arms import Arm, make_workspace, negatives_of, numbers_of
@@ -39,7 +39,7 @@ class Trial(BaseModel):
 
     arm: str
     seed: int
-    machine: str
+    machine: str = "not recorded"  # of trials that were kept before it was
     measured: Measured
     cost: Cost
 
@@ -69,7 +69,10 @@ class Lab(NamedTuple):
 def _once(lab: Lab, key: str, name: str, make: Any) -> Trial:  # noqa: ANN401 - a function without arguments
     file = lab.folder / "trials" / f"{name.replace(' ', '-')}-{key}.json"
     if file.exists():
-        return Trial.model_validate_json(file.read_bytes())
+        try:
+            return Trial.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise SystemExit(f"The kept trial {file} is damaged; remove it, and it is run again.") from error
     trial: Trial = make()
     Workspace(str(lab.folder)).write_bytes(f"trials/{file.name}", trial.model_dump_json().encode())
     return trial

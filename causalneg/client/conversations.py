@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from causalneg.client.arguments import check_names
 from causalneg.client.errors import (
     BadAnswerError,
     CausalNegError,
@@ -128,6 +129,8 @@ AnyPassage: TypeAlias = "PassageBody | Passage | Mapping[str, Any]"
 class Conversations:
     """The conversations with one server.
 
+    A pickle holds the key that was given; one of the environment is read where the pickle is loaded.
+
     Args:
         url: the server's address, as `http://127.0.0.1:8000`.
         api_key: None takes that of the environment variable CAUSALNEG_API_KEY, if there is one.
@@ -140,10 +143,14 @@ class Conversations:
 
     def __init__(self, url: str, api_key: str | None, timeout: float, retries: int) -> None:
         self.url = _checked_url(url)
+        self._given_key = api_key
         self._key = _checked_key(os.environ.get(KEY_VARIABLE) if api_key is None else api_key)
         self._timeout = timeout
         self._retries = retries
         self._batch: int | None = None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None, float, int]]:
+        return type(self), (self.url, self._given_key, self._timeout, self._retries)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -153,6 +160,10 @@ class Conversations:
 
     def search(self, query: str | list[str], options: SearchOptions) -> Conversation[SearchResponse]:
         """Search for a query or for several at once."""
+        try:
+            check_names("A search", options, SearchOptions.__annotations__)
+        except TypeError as error:
+            raise InvalidRequestError(str(error), None, "invalid") from None
         asked = {"query": query} if isinstance(query, str) else {"queries": query}
         answer = yield from self._post("/v1/search", SearchResponse, _body(SearchRequest, **asked, **options))
         expected = 1 if isinstance(query, str) else len(query)
@@ -165,7 +176,10 @@ class Conversations:
         self, texts: str | Sequence[str], kind: EmbeddingKind | None, dimensions: int | None
     ) -> Conversation["np.ndarray"]:
         """Encode texts, as many requests as it takes: float32 [texts, dimensions], or [dimensions] for a string."""
-        import numpy as np
+        try:
+            import numpy as np
+        except ModuleNotFoundError as error:  # nothing else in a client needs it
+            raise ImportError("Vectors are arrays of NumPy; install it with `pip install numpy`.") from error
 
         def part(inputs: list[str]) -> Conversation["np.ndarray"]:
             body = _body(

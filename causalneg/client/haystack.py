@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from causalneg.client import AsyncClient, Client, Filter, SearchHit, SearchOptions
+from causalneg.client.arguments import refusing_unknown
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -32,10 +33,14 @@ class CausalNegRetriever:
         rerank: score the best hits anew with the server's cross-encoder.
         timeout: seconds that a search may take in all.
 
+    Copies and pickles are as those of `Client`.
+
     Raises:
+        TypeError: there is no such argument; the message names the nearest.
         FilterError: the server can't look for what the filters ask.
     """
 
+    @refusing_unknown
     def __init__(
         self,
         url: str = "http://127.0.0.1:8000",

@@ -1,15 +1,17 @@
 """The client that waits for its answers, and the one that awaits them."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import httpx
 
+from causalneg.client.arguments import refusing_unknown
 from causalneg.client.conversations import (
     AnyPassage,
     Conversation,
@@ -20,6 +22,7 @@ from causalneg.client.conversations import (
     SearchOptions,
     Send,
 )
+from causalneg.connections import connect
 from causalneg.serving.schema import (
     ChangeResponse,
     EmbeddingKind,
@@ -50,8 +53,12 @@ def _tls() -> ssl.SSLContext:
 class Client:
     """Asks a server, and waits for the answers; may be used by several threads.
 
-    Connections are kept alive between requests; `with` or `close` ends them. What passes, as a lost connection or a
-    busy server (429, 503), is met by repeating the request after a growing pause, or after the one the server names.
+    Connections are kept alive between requests; `with` or `close` ends them, and the next request opens others. So
+    does a copy, a pickle that is loaded, or a process that was forked. A pickle holds the key that was given as
+    api_key, so keep it as you keep the key; one of the environment is read anew where the pickle is loaded. This
+    machine is asked directly, others through the proxies that the environment names. What passes, as a lost connection
+    or a busy server (429, 503), is met by repeating the request after a growing pause, or after the one the server
+    names.
 
     Args:
         url: the server's address.
@@ -67,11 +74,15 @@ class Client:
 
     _sleep = staticmethod(time.sleep)
 
+    @refusing_unknown
     def __init__(
         self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, *, timeout: float = 30.0, retries: int = 3
     ) -> None:
         self._with = Conversations(url, api_key, timeout, retries)
-        self._http = httpx.Client(headers=self._with.headers, verify=_tls())
+        self._connections: dict[int, httpx.Client] = {}  # by process
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connections": {}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._with.url!r})"
@@ -86,7 +97,8 @@ class Client:
 
     def close(self) -> None:
         """End the connections."""
-        self._http.close()
+        if connection := self._connections.pop(os.getpid(), None):
+            connection.close()
 
     @overload
     def search(self, query: str, **options: "Unpack[SearchOptions]") -> list[SearchHit]: ...
@@ -174,7 +186,7 @@ class Client:
         ends = time.monotonic() + send.seconds
         body = bytearray()
         try:
-            with self._http.stream(send.method, send.url, content=send.body, timeout=send.seconds) as response:
+            with self._connected().stream(send.method, send.url, content=send.body, timeout=send.seconds) as response:
                 for piece in response.iter_bytes():
                     body += piece
                     if time.monotonic() > ends:  # httpx itself bounds only the time between two pieces
@@ -183,17 +195,29 @@ class Client:
         except httpx.RequestError as error:
             return error
 
+    def _connected(self) -> httpx.Client:
+        """Return the connections of this process: those of another answer its requests."""
+        process = os.getpid()
+        if there := self._connections.get(process):
+            return there
+        made = connect(httpx.Client, self._with.url, headers=self._with.headers, verify=_tls())
+        return self._connections.setdefault(process, made)  # another thread may have been first
+
 
 class AsyncClient:
     """Asks a server, and awaits the answers; in all else as `Client`. May be used in one event loop after the other."""
 
     _sleep = staticmethod(asyncio.sleep)
 
+    @refusing_unknown
     def __init__(
         self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, *, timeout: float = 30.0, retries: int = 3
     ) -> None:
         self._with = Conversations(url, api_key, timeout, retries)
         self._connections: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connections": {}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._with.url!r})"
@@ -297,5 +321,7 @@ class AsyncClient:
         if loop not in self._connections:
             # Those of closed loops are lost, and would hold their loops in memory.
             self._connections = {loop: kept for loop, kept in self._connections.items() if not loop.is_closed()}
-            self._connections[loop] = httpx.AsyncClient(headers=self._with.headers, verify=_tls())
+            self._connections[loop] = connect(
+                httpx.AsyncClient, self._with.url, headers=self._with.headers, verify=_tls()
+            )
         return self._connections[loop]

@@ -3,10 +3,12 @@
 from typing import Any
 
 from causalneg.client import AsyncClient, Client, Filter, SearchHit, SearchOptions
+from causalneg.client.arguments import refusing_unknown
 
 try:
+    from llama_index.core.callbacks import CallbackManager
     from llama_index.core.retrievers import BaseRetriever
-    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+    from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, TextNode
 except ImportError as error:
     raise ImportError(
         "causalneg.client.llamaindex needs LlamaIndex; install it with `pip install llama-index-core`."
@@ -19,33 +21,51 @@ class CausalNegRetriever(BaseRetriever):
     Args:
         url: the server's address.
         api_key: the environment variable CAUSALNEG_API_KEY unless given.
-        limit: largest number of nodes.
+        similarity_top_k: largest number of nodes; `limit` is another name for it.
+        limit: the same.
         filter: conditions on the passages' metadata.
         score_threshold: lowest score of a node.
         hybrid: fuse with BM25 by reciprocal rank.
         rerank: score the best hits anew with the server's cross-encoder.
         timeout: seconds that a search may take in all.
-        base: what LlamaIndex's own `BaseRetriever` takes, as `callback_manager`.
+        callback_manager: this and the others are as LlamaIndex's own `BaseRetriever` has them.
+
+    Copies and pickles are as those of `Client`.
+
+    Raises:
+        TypeError: there is no such argument, and the message names the nearest; or two names for one were given.
     """
 
+    @refusing_unknown
     def __init__(
         self,
         url: str = "http://127.0.0.1:8000",
         api_key: str | None = None,
         *,
-        limit: int = 10,
+        similarity_top_k: int | None = None,
+        limit: int | None = None,
         filter: dict[str, Any] | Filter | None = None,  # noqa: A002 - named as in the search
         score_threshold: float | None = None,
         hybrid: bool = False,
         rerank: bool = False,
         timeout: float = 30.0,
-        **base: Any,
+        callback_manager: CallbackManager | None = None,
+        object_map: dict[str, Any] | None = None,
+        objects: list[IndexNode] | None = None,
+        verbose: bool = False,
     ) -> None:
-        super().__init__(**base)
+        super().__init__(callback_manager, object_map, objects, verbose)
+        if limit is not None and similarity_top_k is not None:
+            raise TypeError("similarity_top_k and limit are the same; give one of them.")
+        count = limit if similarity_top_k is None else similarity_top_k
         self._client = Client(url, api_key, timeout=timeout)
         self._async_client = AsyncClient(url, api_key, timeout=timeout)
         self._options = SearchOptions(
-            limit=limit, filter=filter, score_threshold=score_threshold, hybrid=hybrid, rerank=rerank
+            limit=10 if count is None else count,
+            filter=filter,
+            score_threshold=score_threshold,
+            hybrid=hybrid,
+            rerank=rerank,
         )
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -5,15 +5,12 @@ A pair scores 1 where the positive's cosine is above the counterfactual's, and a
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from causalneg.config import EvaluateSettings
@@ -22,6 +19,9 @@ from causalneg.embedding import Precision, encode
 from causalneg.errors import UserError
 from causalneg.evaluation.significance import paired
 from causalneg.records import Record
+from causalneg.sources.folder import Folder
+from causalneg.sources.opening import Tally, opened, plain_suffix
+from causalneg.sources.tables import JSON_LINES
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -101,25 +101,21 @@ class ContrastChanges(Record):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """Open a file of lines and say how it is named to the user; unpacked by its suffix.
+    """Open a file of lines and say how it is named to the user; unpacked where it is compressed.
 
     Raises:
-        UserError: it is missing or damaged, also for damage met later, or a zip has not one .jsonl.
+        UserError: it is missing or damaged, also for damage met later, or a zip has not one file of lines.
     """
-    try:
-        if path.suffix.lower() != ".zip":
-            with pa.input_stream(str(path), compression="detect") as stream:
-                yield str(path), io.BufferedReader(stream)
-            return
-        with zipfile.ZipFile(path) as packed:
-            names = [name for name in packed.namelist() if name.endswith(".jsonl")]
-            if len(names) != 1:
-                raise UserError(f"{path} holds {len(names)} files *.jsonl where one is needed; name a file instead.")
-            with packed.open(names[0]) as member:
-                yield str(path / names[0]), cast(BinaryIO, member)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError) as error:
-        message = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path} cannot be read ({' '.join(message.split())}); is the file there and whole?") from error
+    if path.suffix.lower() != ".zip":
+        with opened(path, Tally()) as file:
+            yield str(path), file
+        return
+    packed = Folder(path)
+    names = [name for name in packed.all_files() if plain_suffix(name) in JSON_LINES]
+    if len(names) != 1:
+        raise UserError(f"{path} holds {len(names)} files *.jsonl where one is needed; name a file instead.")
+    with packed.opened(names[0]) as file:
+        yield packed.where(names[0]), file
 
 
 def _found(row: dict[str, Any], names: Iterable[str]) -> tuple[str, Any]:
@@ -171,7 +167,7 @@ def read_pairs(
     group: Sequence[str] = _DEFAULTS.contrast_group,
     cluster: Sequence[str] = _DEFAULTS.contrast_cluster,
 ) -> list[ContrastPair]:
-    """Read pairs from JSONL, plain, .gz, .zst, or the only .jsonl in a .zip.
+    """Read pairs from JSONL, plain or compressed, or the only file of it in a .zip.
 
     Args:
         path: the file.
@@ -234,8 +230,6 @@ def score_pairs(
         for column in (0, 1):
             products = of_queries[part[:, 0]] * of_passages[part[:, column + 1]]
             scores[start : start + _SLICE, column] = products.sum(axis=1)
-    if not np.isfinite(scores).all():
-        raise UserError("The encoder gives vectors with NaN or infinity; train it again or name another.")
     return scores
 
 

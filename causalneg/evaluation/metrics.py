@@ -1,21 +1,25 @@
 """Retrieval measures by their ir_measures names, computed by the reference implementations behind it."""
 
+import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from causalneg.errors import UserError
+
+if TYPE_CHECKING:
+    from ir_measures import Measure
 
 Qrels = Mapping[str, Mapping[str, int]]
 """Query id to passage id to relevance; above zero is relevant."""
 Run = Mapping[str, Mapping[str, float]]
 """Query id to passage id to score."""
 
-# Those whose cutoff is part of the definition, and those that look at the whole ranking without one.
-_WITH_CUTOFF = ("P", "R", "Success")
-_CUTOFF_OPTIONAL = ("AP", "RR", "nDCG")
-_NAME = re.compile(r"([A-Za-z]+)(@([1-9]\d{0,5}))?", re.ASCII)
+_EXAMPLES = "nDCG@10, RR@10, R@100, AP, P(rel=2)@5"
+_LARGEST = 999_999  # cutoff
+# What measures are tried on before anything is paid for: a query with a relevant passage found and one missed.
+_TRIAL: tuple[Qrels, Run] = ({"0": {"0": 1, "1": 0, "2": 2}}, {"0": {"0": -0.0, "1": -1.0}})
 
 
 @dataclass(frozen=True)
@@ -31,35 +35,58 @@ class Scores:
     per_query: dict[str, dict[str, float]]
 
 
-def parse_measures(names: Iterable[str], setting: str = "evaluate.measures") -> dict[str, int | None]:
-    """Check measure names and return them with their cutoffs, each once.
-
-    Names are checked here and not by ir_measures alone, because the C code behind it ends the process on a
-    cutoff of 0 or below.
+def parse_measures(names: Iterable[str], setting: str = "evaluate.measures") -> dict[str, "Measure"]:
+    """Return measures by the names they were given; one that was named before is left out.
 
     Args:
         names: as ir_measures writes them.
         setting: that they come from, for messages.
 
     Raises:
-        UserError: a name is unknown or malformed, or there is none.
+        UserError: a name is unknown or malformed, nothing here computes it, or there is none.
     """
-    measures: dict[str, int | None] = {}
+    measures: dict[str, Measure] = {}
     for name in names:
-        match = _NAME.fullmatch(name)
-        known = match is not None and (
-            match[1] in _CUTOFF_OPTIONAL or (match[1] in _WITH_CUTOFF and match[3] is not None)
-        )
-        if match is None or not known:
-            whole, cut = ", ".join(_CUTOFF_OPTIONAL), ", ".join(f"{n}@10" for n in _WITH_CUTOFF)
-            raise UserError(
-                f"{setting}: {name!r} is not known; there are {whole}, each also with a cutoff as in "
-                f"nDCG@10, and {cut} with any cutoff from 1 to 999999."
-            )
-        measures[name] = int(match[3]) if match[3] else None
+        try:
+            measure = _parse(name.strip())
+        except ValueError as error:
+            raise UserError(f"{setting}: {name!r} {error}.") from error
+        if measure not in measures.values():
+            measures[name.strip()] = measure
     if not measures:
         raise UserError(f"{setting} names no measure; give at least one, such as nDCG@10.")
     return measures
+
+
+def _parse(name: str) -> "Measure":
+    """Return the measure of a name.
+
+    Raises:
+        ValueError: there is none, or nothing here computes it; with the reason.
+    """
+    import ir_measures
+
+    known = ir_measures.measures.registry
+    try:
+        measure = ir_measures.parse_measure(name)
+    except (NameError, ValueError, TypeError) as error:
+        base, rest = re.fullmatch(r"([^@(]*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+        near = difflib.get_close_matches(base, known, 1, 0.5)
+        hint = f"did you mean {near[0]}{rest}?" if near and near[0] != base else "they look like"
+        raise ValueError(f"is no measure of ir_measures; {hint} {_EXAMPLES}") from error
+    for parameter, info in measure.SUPPORTED_PARAMS.items():
+        if info.required and parameter not in measure.params:
+            example = "@10" if parameter == measure.AT_PARAM == "cutoff" else f"({parameter}=…)"
+            raise ValueError(f"needs its {parameter}, as {measure.NAME}{example}")
+    # The C code behind it ends the process on some cutoffs.
+    if not 1 <= measure.params.get("cutoff", 1) <= _LARGEST:
+        raise ValueError(f"has a cutoff that is not from 1 to {_LARGEST}")
+    try:
+        measure.validate_params()
+        list(_values([measure], *_TRIAL))
+    except Exception as error:  # each provider refuses in its own way
+        raise ValueError(f"cannot be computed here: {str(error).strip() or type(error).__name__}") from error
+    return measure
 
 
 def ranked(scores: Mapping[str, float]) -> list[str]:
@@ -77,9 +104,7 @@ def compute(names: Iterable[str], qrels: Qrels, run: Run) -> Scores:
         UserError: a measure is unknown.
         ValueError: no query is judged.
     """
-    import ir_measures
-
-    measures: dict[Any, str] = {ir_measures.parse_measure(name): name for name in parse_measures(names)}
+    measures = parse_measures(names)
     if not qrels:
         raise ValueError("no query is judged")
     numbers: dict[str, str] = {}
@@ -97,8 +122,17 @@ def compute(names: Iterable[str], qrels: Qrels, run: Run) -> Scores:
         for n, query in enumerate(queries)
         if run.get(query)
     }
-    per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(queries, 0.0) for name in measures.values()}
-    for metric in ir_measures.iter_calc(list(measures), judged, by_rank):
-        per_query[measures[metric.measure]][queries[int(metric.query_id)]] = float(metric.value)
+    per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(queries, 0.0) for name in measures}
+    names_of = {measure: name for name, measure in measures.items()}
+    for measure, query, value in _values(names_of, judged, by_rank):
+        per_query[names_of[measure]][queries[int(query)]] = value
     mean = {name: sum(values.values()) / len(queries) for name, values in per_query.items()}
     return Scores(mean, per_query)
+
+
+def _values(measures: Iterable["Measure"], qrels: Qrels, run: Run) -> Iterator[tuple["Measure", str, float]]:
+    """Compute measures; yield each value with its measure and query."""
+    import ir_measures
+
+    for metric in ir_measures.iter_calc(list(measures), qrels, run):
+        yield metric.measure, metric.query_id, float(metric.value)

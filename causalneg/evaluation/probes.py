@@ -27,6 +27,7 @@ from causalneg.evaluation.contrast import (
 from causalneg.evaluation.differences import show_p
 from causalneg.evaluation.planted import (
     PlantedFigures,
+    PlantedQuery,
     PlantedScores,
     Planter,
     measure_planted,
@@ -60,7 +61,7 @@ def contrast_files(settings: EvaluateSettings) -> dict[str, str]:
     """Return the files of contrast sets by the names they are reported under: without folder and suffix, unique."""
     found: dict[str, str] = {}
     for path in settings.contrast:
-        stem = re.sub(r"(\.jsonl|\.gz|\.zst|\.zip)+$", "", Path(path).name)
+        stem = re.sub(r"(\.jsonl|\.ndjson|\.gz|\.zst|\.zip)+$", "", Path(path).name)
         name = base = re.sub(r"[^\w.-]+", "-", stem).strip(".-") or "pairs"
         number = 1
         while name in found:
@@ -92,22 +93,23 @@ def read_contrast(settings: EvaluateSettings) -> dict[str, list[ContrastPair]]:
     return {name: read_pairs(path, *fields) for name, path in contrast_files(settings).items()}
 
 
+def contrast_scores(
+    sets: Mapping[str, Sequence[ContrastPair]], model: ResolvedModel, config: Config, report: Reporter
+) -> dict[str, np.ndarray]:
+    """Score every contrast set with an encoder, as `score_pairs` does."""
+    return {
+        name: score_pairs(load_encoder(model), pairs, config.encode.batch_size, report=report)
+        for name, pairs in sets.items()
+    }
+
+
 def probe_contrast(
     sets: Mapping[str, Sequence[ContrastPair]],
     workspace: Workspace,
     config: Config,
-    models: Mapping[str, ResolvedModel],
-    report: Reporter,
+    scores: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, ContrastProbe]:
-    """Score every contrast set with both encoders, and write the cosines of its pairs to `runs/`."""
-    scores = {
-        of: {
-            name: score_pairs(load_encoder(model), pairs, config.encode.batch_size, report=report)
-            for name, pairs in sets.items()
-        }
-        for of, model in models.items()
-        if sets
-    }
+    """Compare both encoders' `contrast_scores`, and write the cosines of the pairs to `runs/`."""
     found = {}
     draws = config.seed, config.evaluate.resamples
     for name, pairs in sets.items():
@@ -193,48 +195,53 @@ class PlantedProbe(Record):
     by_violation: dict[str, PlantedPair]
 
 
-def probe_planted(
-    workspace: Workspace,
-    config: Config,
-    models: Mapping[str, ResolvedModel],
-    passage_ids: pa.ChunkedArray,
-    report: Reporter,
-) -> PlantedProbe | None:
-    """Plant the negatives of queries that were not trained on, and write what each query met to `runs/planted.parquet`.
-
-    Returns:
-        None where there are no such queries, which is said.
-    """
-    settings = config.evaluate
+def queries_to_plant(
+    workspace: Workspace, passage_ids: pa.ChunkedArray, report: Reporter
+) -> Mapping[str, PlantedQuery]:
+    """Return the queries that were not trained on, with the negatives to plant; where there are none, that is said."""
     queries = planted_queries(workspace, passage_ids)
     if not queries:
         report.line(
             "evaluate: no counterfactuals are planted: no query with accepted negatives was kept from training "
             "(train.dev.share, train.dev.min_queries)"
         )
-        return None
-    measure = settings.measures[0]
-    found: dict[str, dict[str, PlantedScores]] = {}
-    for name, model in models.items():
-        corpus = embed_corpus(workspace, model, config.encode, report)
-        planter = Planter(
-            workspace,
-            model,
-            config.encode,
-            queries,
-            corpus,
-            passage_ids,
-            settings.depth,
-            report,
-            settings.shard_passages,
-        )
-        found[name] = measure_planted(planter, queries, measure, config.seed, settings.resamples)
+    return queries
+
+
+def planted_scores(
+    workspace: Workspace,
+    config: Config,
+    model: ResolvedModel,
+    queries: Mapping[str, PlantedQuery],
+    passage_ids: pa.ChunkedArray,
+    report: Reporter,
+) -> dict[str, PlantedScores]:
+    """Plant the negatives of queries, and see how an encoder ranks them; by violation, and all under ""."""
+    settings = config.evaluate
+    planter = Planter(
+        workspace,
+        model,
+        config.encode,
+        queries,
+        embed_corpus(workspace, model, config.encode, report),
+        passage_ids,
+        settings.depth,
+        report,
+        settings.shard_passages,
+    )
+    return measure_planted(planter, queries, settings.measures[0], config.seed, settings.resamples)
+
+
+def probe_planted(
+    workspace: Workspace, config: Config, found: Mapping[str, Mapping[str, PlantedScores]]
+) -> PlantedProbe:
+    """Compare both encoders' `planted_scores`, and write what each query met to `runs/planted.parquet`."""
     _keep_planted(workspace, found)
     pairs = {
         violation: _planted_pair(found[_BEFORE][violation], found[_AFTER][violation], config)
         for violation in found[_BEFORE]
     }
-    return PlantedProbe(measure=measure, overall=pairs.pop(""), by_violation=pairs)
+    return PlantedProbe(measure=config.evaluate.measures[0], overall=pairs.pop(""), by_violation=pairs)
 
 
 def _planted_pair(base: PlantedScores, trained: PlantedScores, config: Config) -> PlantedPair:

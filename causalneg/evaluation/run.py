@@ -17,14 +17,18 @@ from causalneg.evaluation.contrast import ContrastPair
 from causalneg.evaluation.differences import BEFORE_AFTER, Difference, before_after, differences
 from causalneg.evaluation.judged import Judged, read_judged
 from causalneg.evaluation.metrics import Run, Scores, compute, parse_measures
+from causalneg.evaluation.planted import PlantedScores
 from causalneg.evaluation.probes import (
     contrast_digests,
+    contrast_scores,
     contrast_section,
+    planted_scores,
     planted_section,
     print_probes,
     probe_contrast,
     probe_details,
     probe_planted,
+    queries_to_plant,
     read_contrast,
 )
 from causalneg.evaluation.report import changes, curve, page, paragraph, table
@@ -44,8 +48,9 @@ _NOTE = (
 
 
 def _check_measures(config: Config) -> None:
-    for name, cutoff in parse_measures(config.evaluate.measures).items():
-        if cutoff is not None and cutoff > config.evaluate.depth:
+    for name, measure in parse_measures(config.evaluate.measures).items():
+        cutoff = measure.params.get("cutoff", 1)
+        if cutoff > config.evaluate.depth:
             raise UserError(
                 f"evaluate.measures: {name} looks at {cutoff} hits, but only evaluate.depth = "
                 f"{config.evaluate.depth} are retrieved; raise the depth."
@@ -155,20 +160,29 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     }
     sets: dict[str, list[ContrastPair]] = {}
     stage = workspace.begin(
-        "evaluate", determines, _inputs(config, workspace), check=lambda: sets.update(read_contrast(config.evaluate))
+        "evaluate",
+        determines,
+        _inputs(config, workspace),
+        check=lambda: sets.update(read_contrast(config.evaluate)),
+        say=report.line,
     )
     if stage.done:
         report.line("evaluate: already done")
         _print(report, config, stage.done)
         return stage.done
     models = {"base": base, "trained": resolve(str(workspace.local_folder("model")))}
+    to_plant = queries_to_plant(workspace, passage_ids, report) if config.evaluate.planted else {}
+    runs: dict[str, Run] = {}
+    of_planted: dict[str, dict[str, PlantedScores]] = {}
+    of_contrast: dict[str, dict[str, np.ndarray]] = {}
     with cluster_session():
-        runs = {
-            name: retrieve(config, workspace, report, model, judged.texts, passage_ids)
-            for name, model in models.items()
-        }
-        planted = probe_planted(workspace, config, models, passage_ids, report) if config.evaluate.planted else None
-    contrast = probe_contrast(sets, workspace, config, models, report)
+        for name, model in models.items():  # all of one before the next, so that each is loaded once
+            runs[name] = retrieve(config, workspace, report, model, judged.texts, passage_ids)
+            if to_plant:
+                of_planted[name] = planted_scores(workspace, config, model, to_plant, passage_ids, report)
+            of_contrast[name] = contrast_scores(sets, model, config, report)
+    planted = probe_planted(stage.workspace, config, of_planted) if to_plant else None
+    contrast = probe_contrast(sets, stage.workspace, config, of_contrast)
     scores = {name: compute(config.evaluate.measures, judged.qrels, run) for name, run in runs.items()}
     found = differences(scores, config.seed, config.evaluate.resamples)
     results: dict[str, Any] = {
@@ -190,9 +204,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         *planted_section(planted),
     ]
 
-    _write_runs(workspace, runs, scores)
-    workspace.write_bytes("runs/metrics.json", json.dumps(results, indent=1).encode())
-    workspace.write_bytes(PAGE, page("Evaluation", sections).encode())
+    _write_runs(stage.workspace, runs, scores)
+    stage.workspace.write_bytes("runs/metrics.json", json.dumps(results, indent=1).encode())
+    stage.workspace.write_bytes(PAGE, page("Evaluation", sections).encode())
     counts = Counts(rows_in=len(judged.texts) + judged.left_out, accepted=len(judged.texts), rejected=judged.left_out)
     manifest = stage.finish(counts, details=results)
     _print(report, config, manifest)

@@ -10,11 +10,13 @@ import numpy as np
 
 from causalneg.errors import UserError
 from causalneg.evaluation.metrics import Run, ranked
+from causalneg.sources.items import BrokenError
+from causalneg.sources.opening import unpacked
+from causalneg.sources.qrels import QrelLines
 
 _SIGN, _REST = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _BELOW_NORMAL = (1 << 23) - 1  # the largest fp32 that some programs take for zero, as a whole number
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-_HEADERS = ("query-id", "query_id")
 
 
 def encoded(text: str) -> str:
@@ -77,13 +79,13 @@ def run_lines(run: Run, tag: str) -> str:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Iterable[bytes]]:
-    """Open a file or URL, unpacked if its name ends as that of a compressed one.
+    """Open a file or URL, unpacked where it is compressed.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        with fsspec.open(path, "rb", compression="infer") as file:
+        with fsspec.open(path, "rb") as raw, unpacked(raw, path) as file:
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
@@ -142,18 +144,8 @@ def read_run(path: str) -> dict[str, dict[str, float]]:
     return run
 
 
-def _judgement(line: str, fields: list[str]) -> tuple[str, str, str] | None:
-    """Return query, passage and relevance of a line of judgements; None where it has other fields."""
-    columns = line.split("\t") if "\t" in line else fields
-    if len(columns) == 3:  # BEIR: ids as they are, white space and all
-        return columns[0], columns[1], columns[2].strip()
-    if len(fields) == 4:
-        return decoded(fields[0]), decoded(fields[2]), fields[3]
-    return None
-
-
 def read_qrels(path: str) -> dict[str, dict[str, int]]:
-    """Read relevance judgements: TREC's four columns, or BEIR's three with a header.
+    """Read relevance judgements: TREC's four columns, BEIR's three, or columns that the first line names.
 
     Args:
         path: file or URL, maybe compressed.
@@ -162,22 +154,18 @@ def read_qrels(path: str) -> dict[str, dict[str, int]]:
         UserError: it cannot be read, or a line is wrong; file, line and fault are named.
     """
     qrels: dict[str, dict[str, int]] = {}
-    first = True
-    for where, fields, line in _lines(path):
-        header, first = first and fields[0] in _HEADERS, False
-        if header:
-            continue
-        found = _judgement(line, fields)
+    taken = QrelLines(path)
+    for where, _, line in _lines(path):
+        try:
+            found = taken.take(line)
+        except BrokenError as error:
+            raise UserError(f"{where}: {error}.") from error
         if found is None:
-            raise UserError(
-                f"{where}: judgements have 4 columns (query iteration passage relevance), or 3 as in BEIR "
-                f"(query-id corpus-id score), but here are {len(fields)}."
-            )
-        query, passage, relevance = found
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", relevance):
-            raise UserError(f"{where}: the relevance {relevance[:40]!r} is no whole number.")
+            continue
+        # BEIR: ids as they are, white space and all
+        query, passage = (decoded(i) if found.is_trec else i for i in (found.query, found.passage))
         judged = qrels.setdefault(query, {})
-        if judged.setdefault(passage, int(relevance)) != int(relevance):
+        if judged.setdefault(passage, found.score) != found.score:
             raise UserError(f"{where}: the passage {passage!r} was judged otherwise before for the query {query!r}.")
     if not qrels:
         raise UserError(f"{path} holds no judgements.")

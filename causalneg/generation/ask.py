@@ -16,6 +16,14 @@ from causalneg.records import content_id
 Answer = TypeVar("Answer")
 
 _CHOICE_TOKENS = 16  # room for {"choice":12}
+_NO_CONTENT = (
+    "the model spent {tokens} tokens and wrote no answer; one that reasons needs more: set --engine.reasoning-tokens, "
+    "as 4096, or have it reason less by --engine.extra-body"
+)
+
+
+class UnusableAnswerError(EngineError):
+    """The model answered, and no attempt gave an answer that serves."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,12 @@ class Asker:
         engine: answers.
         attempts: how often a request is made at most.
         key: what makes the seeds of this pair's requests its own.
+        judge_tokens: budget of a judgement's first attempt.
     """
 
-    def __init__(self, engine: Engine, attempts: int, key: str) -> None:
+    def __init__(self, engine: Engine, attempts: int, key: str, judge_tokens: int = 128) -> None:
         self._engine, self._attempts, self._key = engine, attempts, key
+        self.judge_tokens = judge_tokens
         self.usage = Usage()
         self.attempts = 0  # of the request that took most
 
@@ -107,6 +117,8 @@ class Asker:
         top_probabilities: int = 0,
     ) -> Answer:
         """Ask until an answer can be parsed: each attempt with another seed, after a cut answer with twice the budget.
+
+        After one that is empty, as of a model that reasons, with more.
 
         Args:
             chat: from a seed to the messages.
@@ -128,11 +140,14 @@ class Asker:
             heat = temperature if not number else max(temperature, 0.7)
             done = await self._engine.complete(chat(seed), schema, budget, heat, seed, top_probabilities)
             self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
+            if done.finish_reason not in ("stop", "length"):
+                raise AnswerError("refusal", f"the answer ended with {done.finish_reason!r}")
+            if not done.text.strip():
+                budget += 2 * max(budget, done.generated_tokens)
+                raise AnswerError("no_content", _NO_CONTENT.format(tokens=done.generated_tokens))
             if done.finish_reason == "length":
                 budget *= 2
                 raise AnswerError("length", f"the answer was cut: …{done.text[-60:]!r}")
-            if done.finish_reason != "stop":
-                raise AnswerError("refusal", f"the answer ended with {done.finish_reason!r}")
             return parse(done, seed)
 
         return await self._repeat(attempt)
@@ -149,7 +164,7 @@ class Asker:
             try:
                 return await attempt(number)
             except AnswerError as error:
-                failed = EngineError(error.kind, str(error), retryable=True)
+                failed = UnusableAnswerError(error.kind, str(error), retryable=True)
             except EngineError as error:
                 failed = error
                 if self._engine.repeats or not error.retryable:

@@ -11,8 +11,8 @@ from causalneg.generation.drafts import STEPS
 from causalneg.generation.edit.author import Encode
 from causalneg.generation.engines import Engine, EngineDeadError, EngineError
 from causalneg.generation.gates.style import CorpusStyle
-from causalneg.generation.judge import Judged, Method, judge_requirements, llm_scores, query_scores
-from causalneg.generation.rows import Pair, Step, Usage
+from causalneg.generation.judge import Judged, judge_requirements, llm_scores, query_scores
+from causalneg.generation.rows import Method, Mode, Pair, Procedure, Step, Usage
 from causalneg.generation.scoring import Rescore, Scorer
 from causalneg.generation.select import FAILED, rejected
 from causalneg.records import Analysis, Failure, Negative
@@ -22,6 +22,8 @@ Told = TypeVar("Told")
 
 class Writer(Protocol):
     """A mode of generation."""
+
+    mode: Mode
 
     async def decompose(self, pair: Pair, asker: Asker) -> Analysis:
         """Take the positive apart."""
@@ -68,6 +70,11 @@ class Author:
         self._settings, self._likelihoods = settings, likelihoods
         self._scorer = Scorer(encode, style, rescore)
 
+    @property
+    def procedure(self) -> Procedure:
+        """How it makes and scores negatives."""
+        return Procedure(mode=self._writer.mode, judge=self._method, likelihoods=self._likelihoods)
+
     async def step(self, name: str, pair: Pair, before: Step | None, own: Step | None = None) -> Step:
         """Do one step for a pair; what goes wrong becomes a failure row, never an exception.
 
@@ -83,7 +90,8 @@ class Author:
         """
         if before and before.failure:
             return before.model_copy(update={"usage": Usage()})
-        asker = Asker(self._engine, self._settings.engine.max_attempts, f"{name} {pair.id}")
+        engine = self._settings.engine
+        asker = Asker(self._engine, engine.max_attempts, f"{name} {pair.id}", engine.judge_tokens)
         analysis = before.analysis if before else None
         try:
             if name == STEPS[0]:
@@ -120,8 +128,9 @@ class Author:
         known = own or Step(pair_id=pair.id)
         kept = {n.id: n for n in known.negatives if n.id not in known.again}
         todo = [n for n in before.negatives if n.id not in kept]
-        asked = await self._ask(pair, analysis, todo, asker) if todo else []
-        plain = await asyncio.to_thread(self._scorer.scores, pair, analysis, todo)
+        asked, plain = await asyncio.gather(
+            self._ask(pair, analysis, todo, asker), asyncio.to_thread(self._scorer.scores, pair, analysis, todo)
+        )
         lost = [f for f in known.lost if f.part in kept]
         for negative, told, (scores, notes) in zip(todo, asked, plain, strict=True):
             scored = negative.model_copy(update={"scores": scores, "notes": notes})
@@ -141,18 +150,21 @@ class Author:
         self, pair: Pair, analysis: Analysis, negatives: Sequence[Negative], asker: Asker
     ) -> list[tuple[Judged, dict[str, float]] | EngineError]:
         """Have the LLM judge negatives; an error stands for one that it could not judge."""
+        if not negatives:
+            return []
         judged, told = await asyncio.gather(
             _each(judge_requirements(pair, analysis, negatives, self._method, asker), len(negatives)),
             _each(self._query_scores(pair, negatives, asker), len(negatives)),
         )
-        return [
-            verdicts
-            if isinstance(verdicts, EngineError)
-            else query
-            if isinstance(query, EngineError)
-            else (verdicts, llm_scores(negative, analysis, verdicts, query, self._method))
-            for negative, verdicts, query in zip(negatives, judged, told, strict=True)
-        ]
+        answers: list[tuple[Judged, dict[str, float]] | EngineError] = []
+        for negative, verdicts, query in zip(negatives, judged, told, strict=True):
+            if isinstance(verdicts, EngineError):
+                answers.append(verdicts)
+            elif isinstance(query, EngineError):
+                answers.append(query)
+            else:
+                answers.append((verdicts, llm_scores(negative, analysis, verdicts, query, self._method)))
+        return answers
 
     async def _query_scores(
         self, pair: Pair, negatives: Sequence[Negative], asker: Asker

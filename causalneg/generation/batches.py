@@ -7,8 +7,8 @@ from typing import Any
 from causalneg.config import GenerateSettings
 from causalneg.generation.author import Author
 from causalneg.generation.drafts import STEPS, Drafts
-from causalneg.generation.rows import Pair, Step, Usage
-from causalneg.generation.select import select
+from causalneg.generation.rows import Pair, Procedure, Step, Usage
+from causalneg.generation.select import cases, select
 from causalneg.generation.survival import Stop, Survivor, killed
 from causalneg.records import Outcome
 
@@ -40,8 +40,13 @@ class BatchWorker:
     def __init__(
         self, drafts: Drafts, make_author: Callable[[], Awaitable[tuple[Author, Stop]]], settings: GenerateSettings
     ) -> None:
-        self._drafts, self._settings = drafts, settings
-        self._survivor = Survivor(drafts, make_author)
+        self._drafts, self._make_author, self._settings = drafts, make_author, settings
+        self._survivor = Survivor(drafts, self._engine)
+
+    async def _engine(self) -> tuple[Author, Stop]:
+        author, stop = await self._make_author()
+        self._drafts.write_procedure(author.procedure)
+        return author, stop
 
     async def start(self) -> None:
         """Start the engine before there is work for it."""
@@ -68,14 +73,17 @@ class BatchWorker:
             self._keep(STEPS[-1], batch, [Step(pair_id=pair_id, failure=killed("generate", pair_id, deaths))])
 
         await self._survivor.work(batch, left, do, set_aside)
-        steps = [self._drafts.read_step(step, batch) for step in STEPS]
-        rows = [self._outcome(p, [s[p.id] for s in steps if p.id in s]) for p in pairs.values()]
+        steps, procedure = [self._drafts.read_step(step, batch) for step in STEPS], self._drafts.procedure()
+        rows = [
+            done.get(p.id) or self._outcome(p, [s[p.id] for s in steps if p.id in s], procedure) for p in pairs.values()
+        ]
         self._drafts.write_outcomes(batch, rows)
         return rows
 
-    def _outcome(self, pair: Pair, steps: list[Step]) -> Outcome:
+    def _outcome(self, pair: Pair, steps: list[Step], procedure: Procedure | None) -> Outcome:
         """Sum up a pair: what its steps spent, and provisional verdicts, as duplicates are known when all is done."""
-        last = steps[-1].model_copy(update={"negatives": select(steps[-1].negatives, self._settings)})
+        decided = select(cases(steps[-1], procedure), self._settings)
+        last = steps[-1].model_copy(update={"negatives": decided})
         usage = sum((s.usage for s in steps), Usage())
         return Outcome(
             input_id=pair.id,
@@ -91,8 +99,12 @@ class BatchWorker:
         made_before = self._drafts.read_step(before, batch) if before else {}
         todo = [p for p in group if not _is_done(known.get(p.id))]
         if todo:
-            made = await asyncio.gather(*(author.step(step, p, made_before.get(p.id), known.get(p.id)) for p in todo))
-            self._keep(step, batch, made)
+            calls = (author.step(step, p, made_before.get(p.id), known.get(p.id)) for p in todo)
+            made = await asyncio.gather(*calls, return_exceptions=True)
+            self._keep(step, batch, [row for row in made if isinstance(row, Step)])  # paid for, whatever befell others
+            for row in made:
+                if isinstance(row, BaseException):
+                    raise row
 
     def _keep(self, step: str, batch: str, made: Sequence[Step]) -> None:
         rows = self._drafts.read_step(step, batch) | {row.pair_id: row for row in made}

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from causalneg.errors import UserError
 from causalneg.generation.ledger import Ledger
-from causalneg.generation.rows import Pair, Step
+from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
+from causalneg.stages import revised
 from causalneg.workspace import Workspace
 
 STEPS = ("analyses", "candidates", "scored")
+PAIRS, OUTCOMES = "pairs", "outcomes"
+REFUSED = "refused"  # kind of the failures by which an engine says that a request is not as it takes them
 
 
 class Drafts(Ledger):
@@ -26,8 +30,15 @@ class Drafts(Ledger):
         super().__init__(workspace, f"drafts/{key}")
         self.key = key
 
-    def _path(self, folder: str, batch: str) -> str:
-        return f"{self.folder}/{folder}/{batch}.parquet"
+    def _folder(self, name: str) -> str:
+        """Return where the pairs, a step or the outcomes lie: those of another revision lie elsewhere."""
+        folder = f"{self.folder}/{name}"
+        if name == PAIRS:  # their revision is in the key
+            return folder
+        return revised(folder, f"generate/{STEPS[-1] if name == OUTCOMES else name}")
+
+    def _path(self, name: str, batch: str) -> str:
+        return f"{self._folder(name)}/{batch}.parquet"
 
     def write_pairs(self, pairs: Iterable[Pair], size: int) -> None:
         """Write pairs as batches in their order; their count comes last and makes them valid."""
@@ -41,7 +52,7 @@ class Drafts(Ledger):
         self.workspace.write_bytes(f"{self.folder}/pairs.json", json.dumps({"pairs": total}).encode())
 
     def _write_batch(self, number: int, pairs: Sequence[Pair]) -> int:
-        return self.workspace.write_rows(f"{self.folder}/pairs", f"{number:06d}", Pair, pairs)
+        return self.workspace.write_rows(self._folder(PAIRS), f"{number:06d}", Pair, pairs)
 
     def total(self) -> int | None:
         """Return how many pairs there are; None before they are written."""
@@ -50,12 +61,12 @@ class Drafts(Ledger):
 
     def batches(self) -> list[str]:
         """Return the names of the batches, in the order of the pairs."""
-        names = self.workspace.list_files([f"{self.folder}/pairs"], ".parquet")
+        names = self.workspace.list_files([self._folder(PAIRS)], ".parquet")
         return [name.rsplit("/", 1)[1].removesuffix(".parquet") for name in names]
 
     def pairs(self, batch: str) -> list[Pair]:
         """Return the pairs of a batch."""
-        return self.workspace.read_file(self._path("pairs", batch), Pair)
+        return self.workspace.read_file(self._path(PAIRS, batch), Pair)
 
     def read_step(self, step: str, batch: str) -> dict[str, Step]:
         """Return what a step has made of a batch so far, by pair id."""
@@ -65,17 +76,35 @@ class Drafts(Ledger):
 
     def write_step(self, step: str, batch: str, rows: Iterable[Step]) -> None:
         """Keep what a step has made of a batch so far, in the place of what was kept before."""
-        self.workspace.write_rows(f"{self.folder}/{step}", batch, Step, rows)
+        self.workspace.write_rows(self._folder(step), batch, Step, rows)
 
     def read_outcomes(self, batch: str) -> dict[str, Outcome]:
         """Return what became of the pairs of a batch that are done, by pair id."""
-        path = self._path("outcomes", batch)
+        path = self._path(OUTCOMES, batch)
         rows = self.workspace.read_file(path, Outcome) if self.workspace.exists(path) else []
         return {row.input_id: row for row in rows}
 
     def write_outcomes(self, batch: str, rows: Iterable[Outcome]) -> None:
         """Mark the pairs of a batch as done."""
-        self.workspace.write_rows(f"{self.folder}/outcomes", batch, Outcome, rows)
+        self.workspace.write_rows(self._folder(OUTCOMES), batch, Outcome, rows)
+
+    def procedure(self) -> Procedure | None:
+        """Return how the negatives are made and scored; None before the model was checked."""
+        name = f"{self.folder}/procedure.json"
+        exists = self.workspace.exists(name)
+        return Procedure.model_validate_json(self.workspace.read_bytes(name)) if exists else None
+
+    def write_procedure(self, procedure: Procedure) -> None:
+        """Say how the negatives are made and scored."""
+        self.workspace.write_bytes(f"{self.folder}/procedure.json", procedure.model_dump_json().encode())
+
+    def reopen(self, batch: str, rows: Iterable[Step]) -> None:
+        """Keep what the last step made of a batch, and have done again of it what is marked to be."""
+        kept = list(rows)
+        again = {row.pair_id for row in kept if row.again}
+        if again:  # the outcomes first: see `forget_failures`
+            self.write_outcomes(batch, _without(self.read_outcomes(batch), again))
+        self.write_step(STEPS[-1], batch, kept)
 
     def unfinished(self) -> tuple[list[str], list[Outcome]]:
         """Return the batches that have pairs to do, and the outcomes of the pairs that are done."""
@@ -88,12 +117,24 @@ class Drafts(Ledger):
         return left, done
 
     def _ids(self, batch: str) -> list[str]:
-        return list(self.workspace.read_table(self._path("pairs", batch), ["id"]).column("id").to_pylist())
+        return list(self.workspace.read_table(self._path(PAIRS, batch), ["id"]).column("id").to_pylist())
 
     def steps(self, step: str) -> Iterator[tuple[str, list[Step]]]:
         """Stream what a step made, a batch at a time with its name, in the order of the pairs."""
         for batch in self.batches():
             yield batch, list(self.read_step(step, batch).values())
+
+    def refusal(self) -> str | None:
+        """Return the words of a refusal where every pair that was done has lost something by one, or all; else None."""
+        words = None
+        for _, steps in self.steps(STEPS[-1]):
+            for step in steps:
+                failures = [step.failure] if step.failure else step.lost
+                said = next((f.message for f in failures if f.kind == REFUSED), None)
+                if said is None:
+                    return None
+                words = words or said
+        return words
 
     def forget_failures(self) -> int:
         """Take back the failures that may be retried, so that what was lost is done anew, and nothing else.
@@ -115,10 +156,36 @@ class Drafts(Ledger):
                 self.write_step(step, batch, [_opened(row) if p in again else row for p, row in kept.items()])
         return taken
 
+    # Precision
+
+    def precisions(self) -> list[str]:
+        """Return in which precisions engines have computed the drafts; several where machines of several kinds did."""
+        return [name.rsplit("/", 1)[1] for name in self.workspace.list_files([f"{self.folder}/precision"])]
+
+    def note_precision(self, precision: str) -> None:
+        """Note in which precision an engine computes. It is no part of the key: nothing is paid again for it."""
+        self.workspace.write_bytes(f"{self.folder}/precision/{precision}", b"")
+
+
+def stop_where_all_refused(drafts: Drafts) -> None:
+    """Stop where every pair was refused: that is as a wrong key is, and no pair's fault.
+
+    What was refused is taken back, so that the same command tries it again.
+
+    Raises:
+        UserError: they were.
+    """
+    if words := drafts.refusal():
+        drafts.forget_failures()
+        raise UserError(
+            f"Every pair was refused: {words}. Mend that, in the engine's settings or at the endpoint, and run the "
+            "same command again."
+        )
+
 
 def may_retry(failure: Failure) -> bool:
     """Whether a failure is one that another try may mend."""
-    return failure.retryable or failure.kind == "refused"  # an endpoint that refuses may be set otherwise by now
+    return failure.retryable or failure.kind == REFUSED  # an endpoint that refuses may be set otherwise by now
 
 
 def _retried(made: Step) -> list[Failure]:

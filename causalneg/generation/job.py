@@ -4,15 +4,20 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from causalneg import former
 from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.errors import UserError
 from causalneg.false_negatives import verdict_stages
+from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.engines import Engine
+from causalneg.generation.engines.dialect import Dialect
+from causalneg.generation.engines.listing import Described
 from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Lineage, content_id
-from causalneg.workspace import Stage, Workspace
+from causalneg.stages import Stage, determining, revision
+from causalneg.workspace import Workspace
 
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
 DECIDING = {
@@ -40,6 +45,10 @@ class EngineJob(Protocol):
     """What it takes to start an engine."""
 
     @property
+    def root(self) -> str:
+        """The workspace."""
+
+    @property
     def llm(self) -> str:
         """The model's name."""
 
@@ -50,6 +59,10 @@ class EngineJob(Protocol):
     @property
     def settings(self) -> AsksEngine:
         """With those of the engine."""
+
+    @property
+    def dialect_file(self) -> str:
+        """Where it is kept in the workspace which parameters the endpoint takes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class Job:
         model: its files; None for an endpoint.
         encoder: the base encoder.
         cross: the cross-encoder, if any.
+        prompts: version of the prompts.
+        notes: what the user is to know about the endpoint.
     """
 
     root: str
@@ -74,13 +89,23 @@ class Job:
     model: ResolvedModel | None
     encoder: ResolvedModel
     cross: ResolvedModel | None
+    prompts: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def capability_file(self) -> str:
         """Where the check of the model is kept in the workspace: by all that it depends on."""
-        lineage = self.lineage
-        limits = (self.settings.max_tokens, self.settings.engine.max_model_len)
+        lineage, engine = self.lineage, self.settings.engine
+        limits: tuple[object, ...] = (self.settings.max_tokens, engine.max_model_len)
+        if engine.extra_body or engine.reasoning_tokens:
+            limits += (engine.extra_body, engine.reasoning_tokens)
         return f"drafts/capability-{content_id(lineage.model_dump(exclude={'seed'}), limits)}.json"
+
+    @property
+    def dialect_file(self) -> str:
+        """Where it is kept in the workspace which parameters the endpoint takes."""
+        endpoint = (self.settings.engine.url, self.llm, self.lineage.model_fingerprint)
+        return f"drafts/dialect-{content_id(*endpoint)}.json"
 
 
 def determines(job: Job, seed: int) -> dict[str, Any]:
@@ -91,7 +116,7 @@ def determines(job: Job, seed: int) -> dict[str, Any]:
         "llm": job.lineage.model_fingerprint,
         "encoder": job.encoder.fingerprint,
         "cross_encoder": job.cross.fingerprint if job.cross else None,
-        "prompts": job.lineage.prompt_version,
+        "prompts": job.prompts,
         "profile": job.profile.key,
     }
 
@@ -104,12 +129,12 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     """
     settings = config.generate
     profile = load_profile(settings.profile)
-    model, fingerprint, longest = resolve_llm(config.llm, settings.engine)
-    if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
-        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
+    found = resolve_llm(config.llm, settings.engine)
+    if found.longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
+        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, found.longest // 2)})
     lineage = Lineage(
         model=config.llm,
-        model_fingerprint=fingerprint,
+        model_fingerprint=found.fingerprint,
         prompt_version=prompts_version(),
         profile=profile.key,
         seed=config.seed,
@@ -118,37 +143,97 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     )
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
-    job = Job(workspace.root_url, "", settings, profile, lineage, config.llm, model, encoder, cross)
-    inputs = {name: workspace.require(name).digest for name in inputs_of(workspace)}
-    key = content_id(determines(job, config.seed), inputs)
+    prompts = lineage.prompt_version
+    job = Job(
+        workspace.root_url,
+        "",
+        settings,
+        profile,
+        lineage,
+        found.name,
+        found.model,
+        encoder,
+        cross,
+        prompts,
+        found.notes,
+    )
+    return _with_key(job, config.seed, workspace)
+
+
+def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
+    """Give a job the key of its drafts: that of 0.1.0 where it kept edits, so that nothing is paid again."""
+    made = {name: workspace.require(name) for name in inputs_of(workspace)}
+    then = replace(job, prompts=former.PROMPTS)
+    key = former.drafts_key(determines(then, seed), {name: m.former_digest for name, m in made.items()})
+    if key and revision("generate/pairs") == 1 and _holds_edits(Drafts(workspace, key)):
+        return replace(then, key=key)
+    inputs = {name: manifest.digest for name, manifest in made.items()}
+    key = content_id(revision("generate/pairs"), determining(determines(job, seed)), inputs)
     return replace(job, key=key)
 
 
+def _holds_edits(drafts: Drafts) -> bool:
+    """Whether drafts were made in edit mode, whose prompts have not changed since 0.1.0."""
+    steps = (step for _, steps in drafts.steps(STEPS[1]) for step in steps)
+    first = next((negative for step in steps for negative in step.negatives), None)
+    return first is not None and first.mode == "edit"
+
+
 def inputs_of(workspace: Workspace) -> list[Stage]:
-    """Return the stages that generate reads: relabel only where it is done."""
+    """Return the stages that generate reads: relabel only where it found something."""
     return ["import", "mine", *verdict_stages(workspace, ("relabel",))]
 
 
-def resolve_llm(llm: str, settings: EngineSettings) -> tuple[ResolvedModel | None, str, int | None]:
-    """Find an LLM: its files, if it has any here, its fingerprint, and the longest text that an endpoint names.
+@dataclass(frozen=True)
+class FoundLlm:
+    """An LLM that is there.
+
+    Attributes:
+        name: to ask for it by.
+        model: its files; None for an endpoint.
+        fingerprint: hash of its files, or what an endpoint tells of its revision.
+        longest: prompt and answer together, where an endpoint says so.
+        notes: what is to be said of it.
+    """
+
+    name: str
+    model: ResolvedModel | None
+    fingerprint: str
+    longest: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolve_llm(llm: str, settings: EngineSettings) -> FoundLlm:
+    """Find an LLM: its files here, or what the endpoint tells of it.
 
     Raises:
-        UserError: it does not exist, or an endpoint can't be reached.
+        UserError: it does not exist, or the endpoint can't be reached.
     """
-    if settings.url:
-        return None, *asyncio.run(_describe(llm, settings))
-    model = resolve(llm)
-    return model, model.fingerprint, None
+    if not settings.url:
+        model = resolve(llm)
+        return FoundLlm(llm, model, model.fingerprint)
+    told, notes = asyncio.run(_describe(llm, settings)), list[str]()
+    if not told.listed:
+        notes.append(f"the endpoint lists no models; {told.name!r} is taken by its name, whatever stands behind it")
+    elif told.name != llm:
+        notes.append(f"the endpoint calls the model {told.name!r}")
+    return FoundLlm(told.name, None, told.revision, told.max_model_len, tuple(notes))
 
 
-async def _describe(model: str, settings: EngineSettings) -> tuple[str, int | None]:
+async def _describe(model: str, settings: EngineSettings) -> Described:
     from causalneg.generation.engines.http import HttpEngine
 
     engine = HttpEngine(model, settings)
     try:
-        return await engine.describe(), engine.max_model_len
+        return await engine.describe()
     finally:
         await engine.close()
+
+
+def read_dialect(job: EngineJob, workspace: Workspace) -> Dialect:
+    """Return what earlier requests found out about the parameters that the endpoint takes."""
+    name = job.dialect_file
+    return Dialect.model_validate_json(workspace.read_bytes(name)) if workspace.exists(name) else Dialect()
 
 
 def start_engine(job: EngineJob) -> Engine:
@@ -161,7 +246,12 @@ def start_engine(job: EngineJob) -> Engine:
     if engine.url:
         from causalneg.generation.engines.http import HttpEngine
 
-        return HttpEngine(job.llm, engine)
+        workspace = Workspace(job.root)
+
+        def learned(dialect: Dialect) -> None:
+            workspace.write_bytes(job.dialect_file, dialect.model_dump_json().encode())
+
+        return HttpEngine(job.llm, engine, read_dialect(job, workspace), learned)
     if job.model is None:
         raise UserError(f"The model {job.llm!r} has no files here; name an endpoint by --engine.url.")
     from causalneg.generation.engines.vllm import VllmEngine

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from causalneg.generation.ask import Asker, settled
 from causalneg.generation.engines import EngineError
-from causalneg.generation.free.judge import MOST_LOG_ODDS, judge_chat, judge_schema, judge_tokens, read_judgement
+from causalneg.generation.free.judge import MOST_LOG_ODDS, judge_chat, judge_schema, read_judgement
 from causalneg.generation.gates.requirements import judge_edit
 from causalneg.generation.prompts import fill, prompt, query_segments
-from causalneg.generation.rows import Pair
+from causalneg.generation.rows import Method, Pair
 from causalneg.records import Analysis, Judgement, Negative, Operation
-
-Method = Literal["yes_no", "likelihood"]
 
 _TOP = 20  # tokens whose probabilities are looked at
 
@@ -38,7 +35,7 @@ async def ask_judge(passage: str, query: str, analysis: Analysis, asker: Asker) 
         lambda done, _: read_judgement(done, critical),
         f"judge {passage}",
         judge_schema(critical),
-        judge_tokens(critical),
+        asker.judge_tokens,
         top_probabilities=_TOP,
     )
     return Judged(judgements, answers)

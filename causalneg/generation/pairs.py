@@ -6,9 +6,9 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from causalneg.false_negatives import FalseNegative, false_negatives, verdict_stages
+from causalneg.false_negatives import false_negatives, verdict_stages
 from causalneg.generation.rows import Pair
-from causalneg.records import Mined, Passage, Query, content_id, from_table
+from causalneg.records import FalseNegative, Mined, Passage, Query, content_id, from_table
 from causalneg.workspace import Workspace
 
 _REFERENCES = 15  # mined negatives whose texts a pair carries

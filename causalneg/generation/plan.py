@@ -8,12 +8,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from causalneg.console import Reporter
-from causalneg.generation.drafts import STEPS, Drafts
-from causalneg.generation.job import Job
+from causalneg.generation.drafts import STEPS, Drafts, stop_where_all_refused
+from causalneg.generation.job import Job, read_dialect
 from causalneg.generation.rows import Usage
-from causalneg.generation.select import select
-from causalneg.generation.worker import batch_worker, modes, read_capability
+from causalneg.generation.select import cases, select
+from causalneg.generation.worker import batch_worker, read_capability
 from causalneg.records import Negative, Outcome
+from causalneg.workspace import Workspace
 
 _ROWS = 5
 _MILLION = 1_000_000
@@ -73,6 +74,11 @@ def extrapolate(
     )
 
 
+def _spent(usage: Usage) -> str:
+    tokens = usage.prompt_tokens + usage.generated_tokens
+    return f"{usage.requests:,} calls, {tokens:,} tokens"
+
+
 def _duration(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
@@ -100,17 +106,24 @@ async def _work(job: Job, batches: Sequence[str]) -> float:
 
 
 def _show_rows(drafts: Drafts, job: Job, batches: Sequence[str], report: Reporter) -> None:
+    procedure = drafts.procedure()
     shown: list[tuple[str, Negative]] = []
     for batch in batches:
         queries = {p.id: p.query.text for p in drafts.pairs(batch)}
         for step in drafts.read_step(STEPS[-1], batch).values():
-            rows = sorted(select(step.negatives, job.settings), key=lambda n: n.verdict)
+            rows = sorted(select(cases(step, procedure), job.settings), key=lambda n: n.verdict)
             shown += [(queries[step.pair_id], n) for n in rows[:1]]
     for query, negative in shown[:_ROWS]:
         report.line(f"\nquery        {query}")
         report.line(f"broken       {negative.requirement} ({negative.violation})")
         report.line(f"negative     {negative.full_text}")
         report.line(f"verdict      {negative.verdict}" + (f": {negative.reason}" if negative.reason else ""))
+
+
+def say_dialect(job: Job, workspace: Workspace, report: Reporter) -> None:
+    """Say in one line which parameters the endpoint refused, and what was done about it."""
+    if words := read_dialect(job, workspace).words():
+        report.line(f"generate: as the endpoint wants it, {'; '.join(words)}", style="dim")
 
 
 def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
@@ -120,6 +133,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     batches = left[:1] or drafts.batches()[:1]
     report.line(f"plan: {total} pairs; doing the first {engine.batch_pairs} of those that are left, and keeping them")
     seconds = _first(job, batches) if left else 0.0
+    stop_where_all_refused(drafts)
     capability = read_capability(job, drafts.workspace)
     outcomes = [o for batch in batches for o in drafts.read_outcomes(batch).values()]
     _, done = drafts.unfinished()
@@ -128,10 +142,13 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     )
     _show_rows(drafts, job, batches, report)
     model = job.model
-    mode, judge = modes(job, capability) if capability else (job.settings.mode, job.settings.judge)
+    procedure = drafts.procedure()
+    mode, judge = (procedure.mode, procedure.judge) if procedure else (job.settings.mode, job.settings.judge)
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
+        *([["precision", ", ".join(precisions)]] if (precisions := drafts.precisions()) else []),
         ["mode, judge", f"{mode}, {judge}"],
+        ["check of the model, done", _spent(capability.usage if capability else Usage())],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],
         ["LLM calls", f"{plan.requests:,}"],
         ["prompt tokens", f"{plan.prompt_tokens:,}"],
@@ -141,6 +158,7 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     ]
     report.line("")
     report.table("What generation would take", ["what", "estimate"], rows)
+    say_dialect(job, drafts.workspace, report)
     if capability:
         for what, why in capability.reasons().items():
             report.line(f"{what}: {why}", style="dim")

@@ -1,6 +1,24 @@
 """The rows that pass between the steps of generation."""
 
+from typing import Literal
+
 from causalneg.records import Analysis, Failure, Negative, Passage, Query, Record
+
+Mode = Literal["edit", "rewrite"]
+Method = Literal["yes_no", "likelihood"]
+
+
+class Procedure(Record):
+    """How the negatives of some drafts are made and scored: the same for all of them.
+
+    Attributes:
+        judge: how requirements are judged.
+        likelihoods: whether the engine tells how likely a text is, so that negatives are scored by that, too.
+    """
+
+    mode: Mode
+    judge: Method
+    likelihoods: bool
 
 
 class Pair(Record):

@@ -13,21 +13,25 @@ from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
-from causalneg.generation.drafts import Drafts
+from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
+from causalneg.generation.engines.precision import engine_precision, expected_precision, reason
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import Job, determines, inputs_of, prepare
 from causalneg.generation.pairs import train_pairs
-from causalneg.generation.plan import show_plan
+from causalneg.generation.plan import say_dialect, show_plan
 from causalneg.generation.reporting.report import ACCEPTED
 from causalneg.generation.reporting.summary import REPORT, Summary
+from causalneg.generation.rows import Usage
 from causalneg.generation.stream import run_batches
-from causalneg.generation.worker import modes, read_capability, style_file
+from causalneg.generation.worker import complete_drafts, read_capability, style_file
 from causalneg.models import ResolvedModel
 from causalneg.records import Outcome
 from causalneg.runtime import ray_session
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
+_REFUSED_ENOUGH = 32  # pairs, and no other: then nothing else is to be expected of the others
+_FP32_GROWTH = 2.0  # of weights that lie in 16 bits on the disk, as those of language models do
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
@@ -39,7 +43,8 @@ def check_memory(model: ResolvedModel | None, engine: EngineSettings) -> None:
     """
     if model is None or engine.gpus:
         return
-    needed = engine.replicas * (model.weights_gib + engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
+    weights = model.weights_gib * (_FP32_GROWTH if engine_precision(engine) == "fp32" else 1)
+    needed = engine.replicas * (weights + engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
     free = psutil.virtual_memory().available / 1024**3
     if free < needed:
         raise UserError(
@@ -69,19 +74,24 @@ def prepare_pairs(drafts: Drafts, settings: GenerateSettings, seed: int) -> int:
 Unfinished = Callable[[], tuple[list[str], list[Outcome]]]  # batches with pairs to do, and outcomes of those done
 
 
-def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished) -> None:
-    """Refuse what can't be done before anything is removed: selection without scores, an engine without memory.
+def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, report: Reporter) -> None:
+    """Refuse what can't be done before anything is written: selection without scores, an engine without memory.
 
     Raises:
         UserError: either.
     """
-    if drafts.total() is not None and not unfinished()[0]:
+    total = drafts.total()
+    lacking = complete_drafts(job, drafts) if total is not None else 0
+    if total is not None and not lacking and not unfinished()[0] and not job.settings.retry_failed:
         return
     if job.settings.reselect:
+        short = f"{lacking} of {total} pairs lack" if lacking else "not all pairs have"
         raise UserError(
-            "--reselect asks no LLM, and not all pairs have scores under these settings yet; run `causalneg generate` "
+            f"--reselect asks no LLM, and {short} its scores under these settings; run `causalneg generate` "
             "without it. Only gates, negatives_per_query, selection and max_violation_share change no scores."
         )
+    if lacking:
+        report.line(f"generate: {lacking} pairs lack scores that gates look at now, and are judged again")
     check_memory(job.model, job.settings.engine)
 
 
@@ -105,6 +115,10 @@ class _Progress:
         failed = "".join(f", {count} {kind}" for kind, count in self._failures.most_common(3))
         return f"{accepted:.0%} accepted, {pace:,.0f} tokens/s{failed}"
 
+    def all_refused(self, least: int) -> bool:
+        """Whether there were so many outcomes, and all of them refusals."""
+        return least <= self._statuses.total() == self._failures[REFUSED]
+
 
 @contextmanager
 def disk_full_told() -> Iterator[None]:
@@ -119,6 +133,13 @@ def disk_full_told() -> Iterator[None]:
         raise
 
 
+def _in_precision(job: Job) -> str:
+    """Return in which precision the engine will compute, and why; nothing where machines of a cluster decide."""
+    engine = job.settings.engine
+    precision = expected_precision(engine)
+    return f" in {precision}, {reason(engine, precision)}" if precision else ""
+
+
 def _generate(
     job: Job, drafts: Drafts, left: Sequence[str], done: Sequence[Outcome], total: int, report: Reporter
 ) -> None:
@@ -128,7 +149,7 @@ def _generate(
     if done:
         report.line(f"generate: going on after {len(done)} of {total} pairs")
     if not job.settings.engine.url:
-        report.line("generate: starting the LLM engine (about half a minute)", style="dim")
+        report.line(f"generate: starting the LLM engine{_in_precision(job)} (about half a minute)", style="dim")
     known = {o.input_id for o in done}
     with ray_session(), report.meter("generating", total, "pairs", len(done)) as meter:
         progress, started = _Progress(), time.monotonic()
@@ -136,33 +157,38 @@ def _generate(
             for outcome in run_batches(job, left):
                 if outcome.input_id not in known:
                     meter.advance(note=progress.add(outcome))
+                if progress.all_refused(_REFUSED_ENOUGH) and not done:
+                    break
         finally:
             drafts.add_seconds(time.monotonic() - started)
+    stop_where_all_refused(drafts)
 
 
-def _say_capability(job: Job, workspace: Workspace, report: Reporter) -> None:
+def _say_procedure(job: Job, drafts: Drafts, report: Reporter) -> None:
     """Say which mode and judge were picked, and why."""
-    capability = read_capability(job, workspace)
-    if capability is None:
+    procedure, capability = drafts.procedure(), read_capability(job, drafts.workspace)
+    if procedure is None:
         return
-    reasons = capability.reasons()
-    picked = zip(("mode", "judge"), modes(job, capability), (job.settings.mode, job.settings.judge), strict=True)
-    for name, value, wanted in picked:
-        why = reasons[name] if wanted == "auto" else "as the settings say"
+    settings, reasons = job.settings, capability.reasons() if capability else {}
+    for name, value, wanted in (
+        ("mode", procedure.mode, settings.mode),
+        ("judge", procedure.judge, settings.judge),
+    ):
+        why = reasons.get(name, "as before") if wanted == "auto" else "as the settings say"
         report.line(f"generate: {name} {value}: {why}", style="dim")
 
 
 def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Config, report: Reporter) -> Manifest:
     """Decide on all negatives, write the rows and the report."""
     workspace = stage.workspace
+    procedure, capability = drafts.procedure(), read_capability(job, workspace)
     summary = Summary(workspace, job, config.seed)
     with report.meter("selecting", total, "pairs") as meter:
         for batch, steps in decided(drafts, job.settings):
             outcomes = write_batch(workspace, drafts, batch, steps)
             summary.add(outcomes, steps)
             meter.advance(len(outcomes))
-    capability = read_capability(job, workspace)
-    result = summary.write(drafts.seconds(), capability, job.settings.licence, report)
+    result = summary.write(drafts.seconds(), procedure, capability, report)
     counts = Counts(
         rows_in=total,
         accepted=result.pairs.get("accepted", 0),
@@ -174,8 +200,18 @@ def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Confi
         f"{result.rejected} rejected, {counts.failed} pairs failed; {REPORT}.html shows them"
     )
     reasons = {name: count for name, count in result.verdicts.items() if name != ACCEPTED}
-    details = {"negatives_accepted": result.accepted, "negatives_rejected": reasons}
-    tokens = {name: getattr(result.tokens, name) for name in ("prompt", "cached", "generated")}
+    spent = capability.usage if capability else Usage()
+    details = {
+        "negatives_accepted": result.accepted,
+        "negatives_rejected": reasons,
+        "engine_precision": drafts.precisions(),
+        "check": spent.model_dump(),
+    }
+    tokens = {
+        "prompt": result.tokens.prompt + spent.prompt_tokens,
+        "cached": result.tokens.cached + spent.cached_tokens,
+        "generated": result.tokens.generated + spent.generated_tokens,
+    }
     return stage.finish(counts, tokens=tokens, details=details)
 
 
@@ -188,28 +224,37 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     for name in ("import", "mine"):
         workspace.require(name)
     job = prepare(config, workspace)
+    for note in job.notes:
+        report.line(f"generate: {note}")
     settings = job.settings
     drafts = Drafts(workspace, job.key)
     if settings.plan:
         with disk_full_told():
             check_memory(job.model, settings.engine)
-            show_plan(job, drafts, prepare_pairs(drafts, settings, config.seed), report)
+            total = prepare_pairs(drafts, settings, config.seed)
+            complete_drafts(job, drafts)
+            show_plan(job, drafts, total, report)
         return None
-    if settings.retry_failed and (again := drafts.forget_failures()):
-        report.line(f"generate: trying {again} failed pairs again")
-        workspace.remove("manifests/generate.json")
     deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
-    check = partial(_check_drafts, job, drafts, unfinished)
     stage = workspace.begin(
-        "generate", determines(job, config.seed) | deciding, inputs=inputs_of(workspace), check=check
+        "generate",
+        determines(job, config.seed) | deciding,
+        inputs=inputs_of(workspace),
+        check=partial(_check_drafts, job, drafts, unfinished, report),
+        say=report.line,
+        again=settings.retry_failed,
     )
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
     with disk_full_told():
+        if settings.retry_failed and (again := drafts.forget_failures()):
+            report.line(f"generate: trying {again} failed pairs again")
+            unfinished.cache_clear()
         drafts.stop_running()
         total = prepare_pairs(drafts, settings, config.seed)
         _generate(job, drafts, *unfinished(), total, report)
-        _say_capability(job, workspace, report)
+        _say_procedure(job, drafts, report)
+        say_dialect(job, workspace, report)
         return _finish(stage, job, drafts, total, config, report)

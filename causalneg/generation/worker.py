@@ -1,23 +1,28 @@
 """Puts an author together from a job: engine, mode and judge as the model allows, encoders, the corpus's style."""
 
 import asyncio
+import multiprocessing
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
 from causalneg.embedding import encode, load_cross_encoder, load_encoder
+from causalneg.errors import UserError
 from causalneg.generation.author import Author, Writer
 from causalneg.generation.batches import BatchWorker
-from causalneg.generation.capability import Capability, Mode, check
-from causalneg.generation.drafts import Drafts
+from causalneg.generation.capability import Capability, check
+from causalneg.generation.completion import complete
+from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.edit.author import EditAuthor, Encode
 from causalneg.generation.engines import Engine
+from causalneg.generation.engines.precision import engine_precision
 from causalneg.generation.free.author import FreeAuthor
 from causalneg.generation.gates.style import CorpusStyle
 from causalneg.generation.job import Job, start_engine
-from causalneg.generation.judge import Method
-from causalneg.generation.scoring import Rescore
+from causalneg.generation.rows import Procedure
+from causalneg.generation.scoring import Rescore, Scorer
 from causalneg.models import ResolvedModel
 from causalneg.workspace import Workspace
 
@@ -27,12 +32,13 @@ def style_file(key: str) -> str:
     return f"drafts/{key}/style.json"
 
 
-def modes(job: Job, capability: Capability) -> tuple[Mode, Method]:
+def procedure_of(job: Job, capability: Capability) -> Procedure:
     """Return mode and judge: as the settings say, and as the capability check says where they leave it open."""
     settings = job.settings
-    return (
-        capability.mode if settings.mode == "auto" else settings.mode,
-        capability.judge if settings.judge == "auto" else settings.judge,
+    return Procedure(
+        mode=capability.mode if settings.mode == "auto" else settings.mode,
+        judge=capability.judge if settings.judge == "auto" else settings.judge,
+        likelihoods=capability.likelihoods,
     )
 
 
@@ -43,12 +49,12 @@ def read_capability(job: Job, workspace: Workspace) -> Capability | None:
 
 
 async def capability_of(job: Job, engine: Engine, workspace: Workspace) -> Capability:
-    """Check the model, once in a workspace."""
+    """Check the model, once in a workspace, and no further than is asked for."""
     known = read_capability(job, workspace)
-    if known is None:
-        known = await check(engine, job.settings, job.profile, job.lineage)
-        workspace.write_bytes(job.capability_file, known.model_dump_json(indent=1).encode())
-    return known
+    found = await check(engine, job.settings, job.profile, job.lineage, known)
+    if found != known:
+        workspace.write_bytes(job.capability_file, found.model_dump_json(indent=1).encode())
+    return found
 
 
 def base_encoder(model: ResolvedModel) -> Encode:
@@ -80,23 +86,76 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
         start: starts the engine.
     """
     workspace = Workspace(job.root)
+    drafts = Drafts(workspace, job.key)
     run_encoder = base_encoder(job.encoder)
     run_cross = _rescore(job.cross) if job.cross else None
-    style = CorpusStyle.model_validate_json(workspace.read_bytes(style_file(job.key)))
+    style = _style(job, workspace)
 
     async def make() -> tuple[Author, Callable[[], Awaitable[None]]]:
         engine = start(job)
-        capability = await capability_of(job, engine, workspace)
-        mode, method = modes(job, capability)
+        if not job.settings.engine.url:
+            drafts.note_precision(engine_precision(job.settings.engine))
+        try:
+            procedure = drafts.procedure() or procedure_of(job, await capability_of(job, engine, workspace))
+        except BaseException:
+            await engine.close()
+            raise
         writer: Writer = (
             FreeAuthor(job.settings, job.profile, job.lineage)
-            if mode == "rewrite"
-            else EditAuthor(run_encoder, job.settings, job.lineage, capability.likelihoods)
+            if procedure.mode == "rewrite"
+            else EditAuthor(run_encoder, job.settings, job.lineage, procedure.likelihoods)
         )
-        author = Author(engine, writer, method, run_encoder, style, job.settings, capability.likelihoods, run_cross)
+        author = Author(
+            engine, writer, procedure.judge, run_encoder, style, job.settings, procedure.likelihoods, run_cross
+        )
         return author, engine.close
 
-    return BatchWorker(Drafts(workspace, job.key), make, job.settings)
+    return BatchWorker(drafts, make, job.settings)
+
+
+def _style(job: Job, workspace: Workspace) -> CorpusStyle:
+    return CorpusStyle.model_validate_json(workspace.read_bytes(style_file(job.key)))
+
+
+def complete_drafts(job: Job, drafts: Drafts) -> int:
+    """Complete the scores of drafts by `complete`, with this job's encoders.
+
+    Returns:
+        Number of pairs that lack scores of the LLM; they are opened, unless it may not be asked.
+
+    Raises:
+        UserError: the LLM would have to be checked first, and may not be asked.
+    """
+    if not any(steps for _, steps in drafts.steps(STEPS[-1])):
+        return 0
+    procedure = drafts.procedure()
+    if procedure is None:  # an earlier version did not write it
+        procedure = procedure_of(job, read_capability(job, drafts.workspace) or _check_apart(job, drafts.workspace))
+        drafts.write_procedure(procedure)
+
+    def scorer() -> Scorer:
+        rescore = _rescore(job.cross) if job.cross else None
+        return Scorer(base_encoder(job.encoder), _style(job, drafts.workspace), rescore)
+
+    return complete(drafts, procedure, job.settings.gates, scorer, may_open=not job.settings.reselect)
+
+
+def _check_apart(job: Job, workspace: Workspace) -> Capability:
+    """Check the model in a process of its own, which ends with its engine.
+
+    Raises:
+        UserError: nothing may be asked.
+    """
+    if not job.settings.reselect:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            process.submit(run_check, job).result()
+    capability = read_capability(job, workspace)
+    if capability is None:
+        raise UserError(
+            "--reselect asks no LLM, and nothing says any more how these negatives were judged; run `causalneg "
+            "generate` once without it."
+        )
+    return capability
 
 
 async def check_first(job: Job) -> None:

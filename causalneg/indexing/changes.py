@@ -8,6 +8,7 @@ import base64
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +26,10 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 class StorageFull(Exception):  # noqa: N818 - said as it is
     """The changes do not fit on the disk; none of them was made."""
+
+
+class StorageFailed(Exception):  # noqa: N818 - said as it is
+    """The log cannot be written; none of the changes was made."""
 
 
 class Change(Record):
@@ -144,8 +149,10 @@ class ChangeReader:
     def poll(self) -> list[Change]:
         """Return the changes made since the last call, a request's as a whole; costs one stat where there are none.
 
+        Where it raises, nothing counts as read.
+
         Raises:
-            UserError: a line is damaged, or the log is shorter than it was.
+            UserError: a line is damaged, or the log is shorter than it was, or cannot be read.
         """
         self._seen = self._stat()
         size = self._seen[0]
@@ -153,7 +160,16 @@ class ChangeReader:
             return []
         if size < self.offset:
             raise UserError(f"{self.path} is shorter than it was; put the whole file back and start the server again.")
-        return [change for changes in self._new() for change in changes if change.number > self._after]
+        before = self.offset, self._lines, self.last
+        try:
+            return [change for changes in self._new() for change in changes if change.number > self._after]
+        except (UserError, OSError) as error:
+            self.offset, self._lines, self.last = before  # what stands before the damage is read with what is healed
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{self.path} cannot be read: {error.strerror}; make it readable, or put a whole copy back."
+            ) from error
 
     def _new(self) -> Iterator[list[Change]]:
         with self.path.open("rb") as file:
@@ -194,6 +210,7 @@ class ChangeLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._end = ChangeReader(path)  # read and moved by whoever holds the lock
+        self._refused = 0  # bytes that could not be written last
 
     def reader(self, after: int = 0) -> ChangeReader:
         """Return a reader of the changes after that number."""
@@ -207,12 +224,11 @@ class ChangeLog:
 
         Raises:
             StorageFull: they do not fit on the disk.
+            StorageFailed: it cannot be written.
             UserError: the log is damaged.
         """
         asked = list(changes)
-        with locked(self.path) as file:
-            self._end.poll()
-            os.ftruncate(file, self._end.offset)  # of a writer that was killed
+        with self._writing() as file:
             if not asked:
                 return self._end.last
             first = self._end.last + 1
@@ -221,7 +237,31 @@ class ChangeLog:
             if first == 1:
                 sync(self.path.parent)
             self._end.poll()
+            self._refused = 0
             return self._end.last
+
+    def check(self) -> None:
+        """Make sure that changes can be made, those that were refused last as well, by writing as much for a moment.
+
+        Raises:
+            StorageFull, StorageFailed, UserError: as `append`.
+        """
+        with self._writing() as file:
+            self._write(file, b" " * max(1, self._refused))
+            os.ftruncate(file, self._end.offset)
+
+    @contextmanager
+    def _writing(self) -> Iterator[int]:
+        """Have the log to oneself, open and without what a killed writer left."""
+        try:
+            with locked(self.path) as file:
+                self._end.poll()
+                os.ftruncate(file, self._end.offset)
+                yield file
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageFull(f"{self.path} cannot grow: {error.strerror}; make room on its disk.") from error
+            raise StorageFailed(f"{self.path} cannot be written: {error.strerror}; make it writable.") from error
 
     def _write(self, file: int, line: bytes) -> None:
         try:
@@ -229,8 +269,7 @@ class ChangeLog:
             while written < len(line):
                 written += os.pwrite(file, line[written:], self._end.offset + written)
             os.fsync(file)
-        except OSError as error:
+        except OSError:
+            self._refused = len(line)
             os.ftruncate(file, self._end.offset)
-            if error.errno in _FULL:
-                raise StorageFull(f"{self.path} cannot grow: {error.strerror}") from error
             raise

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from causalneg.errors import UserError
 from causalneg.files import file_sha256
 from causalneg.indexing.kinds import Kind, Parameters
+from causalneg.manifest import FileEntry
 from causalneg.records import Record
-from causalneg.workspace import FileEntry
 
 MANIFEST, LEXICAL = "manifest.json", "bm25"
 

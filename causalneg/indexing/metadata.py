@@ -5,127 +5,27 @@ a comparison of arrays. What filters gave is kept, too.
 """
 
 import threading
-from collections.abc import Sequence
-from functools import cache, lru_cache, partial, reduce
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache, partial, reduce
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from causalneg.filters import Condition, FieldCondition, Filter, HasId, Match, Range, Scalar
-
-if TYPE_CHECKING:
-    import duckdb
+from causalneg.filters import Condition, FieldCondition, Filter, HasId, IsEmpty, IsNull, Match
+from causalneg.indexing.values import Numbers, Texts, Truths, Values, read_values
+from causalneg.json_path import Step
 
 _KEYS = 16  # whose values are kept
 _MASK_BYTES = 64 << 20  # of the kept masks, a byte per row
 
-# Every scalar under a key with its row, the elements of a list one by one; nulls and objects are no values.
-_VALUES = """
-WITH found AS (SELECT n, json_extract(metadata, $pointer) AS v FROM passages WHERE metadata <> ''),
-single AS (
-    SELECT n, v FROM found WHERE json_type(v) <> 'ARRAY'
-    UNION ALL SELECT n, unnest(CAST(v AS JSON[])) FROM found WHERE json_type(v) = 'ARRAY'
-),
-typed AS (SELECT n, json_type(v) AS kind, v ->> '$' AS value FROM single)
-SELECT n,
-    CASE WHEN kind = 'VARCHAR' THEN value END AS text,
-    CASE WHEN kind IN ('BIGINT', 'UBIGINT') THEN TRY_CAST(value AS BIGINT) END AS integer,
-    CASE WHEN kind = 'DOUBLE' OR kind LIKE '%INT' AND TRY_CAST(value AS BIGINT) IS NULL
-        THEN TRY_CAST(value AS DOUBLE) END AS fraction,
-    CASE WHEN kind = 'BOOLEAN' THEN value = 'true' END AS truth
-FROM typed
-"""
 
-
-class _Column(NamedTuple):
-    """The values of one type under a key, and the row of each, int32 `[values]`."""
-
-    rows: np.ndarray
-    values: pa.Array
-
-
-class _Values(NamedTuple):
-    """The values under a key by their type; texts are kept as numbers of the distinct ones."""
-
-    text: _Column
-    integer: _Column
-    fraction: _Column
-    truth: _Column
-
-
-@cache
-def _database() -> "duckdb.DuckDBPyConnection":
-    """Return a database in memory; each use takes a cursor of its own, which threads may do."""
-    import duckdb
-
-    return duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
-
-
-def _pointer(key: str) -> str:
-    """Return a dotted key as a JSON pointer, in which no sign has another meaning."""
-    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in key.split("."))
-
-
-def _values(metadata: pa.ChunkedArray, key: str) -> _Values:
-    """Read what stands under a key."""
-    numbers = pa.array(np.arange(len(metadata), dtype=np.int32))
-    with _database().cursor() as cursor:
-        cursor.register("passages", pa.table({"n": numbers, "metadata": metadata}))
-        table = cursor.sql(_VALUES, params={"pointer": _pointer(key)}).to_arrow_table()
-    columns = []
-    for name in _Values._fields:
-        column = table.column(name).combine_chunks()
-        rows = table.column("n").filter(column.is_valid()).to_numpy()
-        values = column.drop_null()
-        columns.append(_Column(rows, values.dictionary_encode() if name == "text" else values))
-    return _Values(*columns)
-
-
-def _is_among(values: _Values, wanted: Sequence[Scalar]) -> list[np.ndarray]:
-    """Return for each type which of its values are among the wanted ones: 1 is 1.0, and true is not 1."""
-    texts = [v for v in wanted if isinstance(v, str)]
-    numbers = [v for v in wanted if isinstance(v, int | float) and not isinstance(v, bool)]
-    integers = [int(v) for v in numbers if v == int(v) and abs(v) < 2**63]
-    # A whole number beyond 64 bits was read as the nearest fraction.
-    fractions = [float(v) for v in numbers if abs(v) < 2**1023 and (float(v) == v or abs(v) >= 2**63)]
-    truths = [v for v in wanted if isinstance(v, bool)]
-    words = pc.is_in(values.text.values.dictionary, value_set=pa.array(texts, pa.string()))
-    text = words.to_numpy(zero_copy_only=False)[values.text.values.indices.to_numpy()]
-    plain = (
-        (values.integer, pa.array(integers, pa.int64())),
-        (values.fraction, pa.array(fractions, pa.float64())),
-        (values.truth, pa.array(truths, pa.bool_())),
-    )
-    return [text, *(pc.is_in(c.values, value_set=w).to_numpy(zero_copy_only=False) for c, w in plain)]
-
-
-def _matches(values: _Values, match: Match) -> list[np.ndarray]:
-    """Return for each type which of its values match."""
+def _matching(values: Values, match: Match) -> list[np.ndarray]:
+    """Return the rows of what matches, by type."""
+    columns: list[Texts | Truths | Numbers] = [values.texts, values.truths, *values.numbers]
     if match.except_ is not None:
-        return [~found for found in _is_among(values, match.except_)]
-    return _is_among(values, [match.value] if match.value is not None else match.any or [])
-
-
-def _within(values: _Values, bounds: Range) -> list[np.ndarray]:
-    """Return for each type which of its values are within the bounds; only numbers can be."""
-
-    def inside(numbers: np.ndarray) -> np.ndarray:
-        found = np.ones(len(numbers), bool)
-        for bound, compare in (
-            (bounds.gt, np.greater),
-            (bounds.gte, np.greater_equal),
-            (bounds.lt, np.less),
-            (bounds.lte, np.less_equal),
-        ):
-            if bound is not None:
-                found &= compare(numbers, bound)
-        return found
-
-    none_of = [np.zeros(len(c.rows), bool) for c in (values.text, values.truth)]
-    numbers = [inside(c.values.to_numpy()) for c in (values.integer, values.fraction)]
-    return [none_of[0], *numbers, none_of[1]]
+        return [column.rows[~column.is_among(match.except_)] for column in columns]
+    wanted = [match.value] if match.value is not None else match.any or []
+    return [column.rows[column.is_among(wanted)] for column in columns]
 
 
 class MetadataTable:
@@ -139,7 +39,8 @@ class MetadataTable:
     def __init__(self, metadata: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:
         self._metadata, self._ids = metadata, ids
         self._lock = threading.Lock()  # what two ask for at once is read once
-        self._read = lru_cache(maxsize=_KEYS)(partial(_values, metadata))
+        self._read = lru_cache(maxsize=_KEYS)(partial(read_values, metadata))
+        self._read_dates = lru_cache(maxsize=_KEYS)(lambda path: self._read(path).texts.dates())
         masks = max(8, _MASK_BYTES // max(1, len(metadata)))
         self._mask_of = lru_cache(maxsize=min(masks, 1024))(self._evaluate)
 
@@ -171,17 +72,30 @@ class MetadataTable:
         if isinstance(condition, HasId):
             found = pc.is_in(self._ids, value_set=pa.array(condition.has_id, pa.string()))
             return np.asarray(found.to_numpy())
-        return self._field(condition)
+        if isinstance(condition, IsNull):
+            return self._mask([self._values(condition.is_null.path).null])
+        if isinstance(condition, IsEmpty):
+            return ~self._mask([self._values(condition.is_empty.path).something])
+        return self._mask(self._rows(condition))
 
-    def _field(self, condition: FieldCondition) -> np.ndarray:
-        with self._lock:
-            values = self._read(condition.key)
+    def _rows(self, condition: FieldCondition) -> list[np.ndarray]:
+        """Return the rows in which a field is what it must be, by the type of its values."""
         if condition.match is not None:
-            found = _matches(values, condition.match)
-        else:
-            assert condition.range is not None
-            found = _within(values, condition.range)
+            return _matching(self._values(condition.path), condition.match)
+        assert condition.range is not None
+        among = self._dates(condition.path) if condition.range.is_of_dates else self._values(condition.path).numbers
+        return [column.within(condition.range.numbers) for column in among]
+
+    def _values(self, path: tuple[Step, ...]) -> Values:
+        with self._lock:
+            return self._read(path)
+
+    def _dates(self, path: tuple[Step, ...]) -> list[Numbers]:
+        with self._lock:
+            return [self._read_dates(path)]
+
+    def _mask(self, rows: list[np.ndarray]) -> np.ndarray:
         mask = np.zeros(len(self._metadata), bool)
-        for column, hit in zip(values, found, strict=True):
-            mask[column.rows[hit]] = True
+        for some in rows:
+            mask[some] = True
         return mask

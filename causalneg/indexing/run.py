@@ -1,6 +1,5 @@
 """The stage `index`: encodes the corpus with the trained encoder and publishes an index version."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from causalneg.indexing.queries import held_out
 from causalneg.indexing.store import open_index
 from causalneg.indexing.tune import needs_queries
 from causalneg.models import ResolvedModel, resolve
+from causalneg.prompts import saved_prompts
 from causalneg.records import Passage
 from causalneg.vectors import embed_corpus
 from causalneg.workspace import Counts, Manifest, Stage, Workspace
@@ -26,12 +26,6 @@ def _encoder(config: Config, workspace: Workspace) -> tuple[ResolvedModel, list[
         return resolve(config.encoder), ["import"]
     found = resolve(str(workspace.local_folder("model")))
     return ResolvedModel(TRAINED, found.path, found.fingerprint), ["import", "train"]
-
-
-def _prompts(model: ResolvedModel) -> dict[str, str]:
-    """Return the prompts that a model itself puts before queries and passages."""
-    file = model.path / "config_sentence_transformers.json"
-    return dict(json.loads(file.read_text(encoding="utf-8")).get("prompts") or {}) if file.exists() else {}
 
 
 def _whole_version(folder: Path, model: ResolvedModel) -> IndexManifest | None:
@@ -50,7 +44,7 @@ def _build(config: Config, workspace: Workspace, model: ResolvedModel, folder: P
     queries = held_out(config, workspace, model) if needs_queries(config.index, len(vectors)) else None
     return build_version(
         folder,
-        IndexModel(name=model.name, fingerprint=model.fingerprint, prompts=_prompts(model)),
+        IndexModel(name=model.name, fingerprint=model.fingerprint, prompts=saved_prompts(model)),
         lambda: vectors,
         workspace.read_batches("corpus", Passage),
         config.index,
@@ -73,7 +67,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | In
     workspace.require("import")
     model, inputs = _encoder(config, workspace)
     built = config.index.model_dump(mode="json", exclude={"merge", "activate"})
-    stage = workspace.begin("index", {"index": built, "encoder": model.fingerprint}, inputs)
+    stage = workspace.begin("index", {"index": built, "encoder": model.fingerprint}, inputs, say=report.line)
     if stage.done:
         report.line(f"index: already done (version {stage.done.details['version']})")
         return stage.done

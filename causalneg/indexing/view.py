@@ -21,7 +21,7 @@ from causalneg.indexing.store import Index, is_among
 from causalneg.records import Passage
 
 _RRF_K = 60  # of reciprocal rank fusion (Cormack et al., 2009)
-_RRF_DEPTH = 100  # hits of each list that are fused, at least
+_RRF_DEPTH = 100  # hits of each list that are fused at first
 
 Encode = Callable[[list[str]], np.ndarray]  # texts of passages to float32 [texts, dimension]
 
@@ -173,10 +173,11 @@ class View:
         texts: Sequence[str] | None = None,
         filter: Filter | None = None,  # noqa: A002 - as requests call it
     ) -> list[list[Hit]]:
-        """Return the best passages of each query, best first, equal scores in the order of ids.
+        """Return the best passages of each query, best first, equal scores in the order of passages.
 
-        With texts, the dense list and that of BM25 are fused by their ranks. Passages that were put in stand in the
-        list of BM25 only after a merge; those that were taken away or replaced are in neither.
+        More hits go on where fewer end. With texts, the dense list and that of BM25 are fused by their ranks. Passages
+        that were put in stand in the list of BM25 only after a merge; those that were taken away or replaced are in
+        neither.
 
         Args:
             vectors: of the queries, float32 `[queries, dimension]`.
@@ -199,10 +200,16 @@ class View:
             raise UserError(f"Index version {self.version} has no BM25 index; run `causalneg index --lexical true`.")
         if k < 1 or len(texts) != len(vectors):
             raise ValueError(f"{len(texts)} texts for {len(vectors)} vectors, k {k}")
-        depth = max(k, _RRF_DEPTH)
-        dense = self._dense(vectors, depth, allowed, of_delta)
-        lexical = self._lexical.search(texts, depth, allowed)[1]
-        return [self._hits(*_fused((rows, words), k)) for (_, rows), words in zip(dense, lexical, strict=True)]
+        fused = [_Fusion() for _ in texts]
+        depth = _RRF_DEPTH
+        while True:
+            dense = self._dense(vectors, depth, allowed, of_delta)
+            lexical = self._lexical.search(texts, depth, allowed)[1]
+            for fusion, (_, rows), words in zip(fused, dense, lexical, strict=True):
+                fusion.extend((rows, words), depth)
+            if all(fusion.is_whole or len(fusion.places) >= k for fusion in fused):
+                return [self._hits(np.array(f.scores[:k]), np.array(f.places[:k])) for f in fused]
+            depth *= 2
 
     def _dense(
         self, vectors: np.ndarray, k: int, allowed: np.ndarray | None, of_delta: np.ndarray | None
@@ -226,12 +233,11 @@ class View:
         return found
 
     def _hits(self, scores: np.ndarray, places: np.ndarray) -> list[Hit]:
-        hits = [
+        return [
             Hit(self._id(place), score, place)
             for score, place in zip(scores.tolist(), places.tolist(), strict=True)
             if place >= 0
         ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def _id(self, place: int) -> str:
         start = len(self.index.passages)
@@ -254,13 +260,31 @@ class View:
         return None
 
 
-def _fused(lists: Sequence[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fuse lists of places, best first and -1 for none, by reciprocal rank; return scores and places."""
-    scores: dict[int, float] = {}
-    for places in lists:
-        for rank, place in enumerate(places[places >= 0].tolist(), 1):
-            scores[place] = scores.get(place, 0.0) + 1 / (_RRF_K + rank)
-    places = np.array(sorted(scores), np.int64)
-    found = np.array([scores[place] for place in places.tolist()])
-    best = _best(found, k)
-    return found[best], places[best]
+class _Fusion:
+    """Two lists fused by reciprocal rank, which is made longer without changing what it begins with.
+
+    The deeper lists are looked into, the more a passage that stands in both gains on one that stands in one. So what is
+    found deeper comes after what was there, and scores no higher.
+
+    Attributes:
+        places: in their order.
+        scores: of these, never rising.
+        is_whole: whether the lists have no more.
+    """
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self.scores: list[float] = []
+        self.is_whole = False
+
+    def extend(self, lists: Sequence[np.ndarray], depth: int) -> None:
+        """Add what lists of so many places, best first and -1 for none, have beyond those before."""
+        found: dict[int, float] = {}
+        for places in lists:
+            for rank, place in enumerate(places[places >= 0].tolist(), 1):
+                found[place] = found.get(place, 0.0) + 1 / (_RRF_K + rank)
+        there, highest = set(self.places), min(self.scores, default=np.inf)
+        new = sorted((p for p in found if p not in there), key=lambda place: (-found[place], place))
+        self.places += new
+        self.scores += [min(found[place], highest) for place in new]
+        self.is_whole = all(np.count_nonzero(places >= 0) < depth for places in lists)

@@ -11,14 +11,16 @@ class StageFinding(BaseModel):
     """A stage.
 
     Attributes:
-        state: `outdated` stages were made from an earlier result of a stage before them; of `damaged` ones a file
-            is gone or the manifest cannot be read.
+        state: `outdated` stages were made from an earlier result of a stage before them, or from an outdated one; of
+            `damaged` ones a file is gone or the manifest cannot be read.
+        building: whether a new result was begun and is not finished.
         settings: those that are not the default.
         config: everything that determined the result.
     """
 
     stage: Stage
     state: Literal["done", "unfinished", "absent", "outdated", "damaged"]
+    building: bool = False
     finished: str | None = None
     seconds: float | None = None
     counts: Counts | None = None

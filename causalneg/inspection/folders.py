@@ -132,7 +132,7 @@ def list_sizes(workspace: Workspace) -> dict[str, int]:
         raise UserError(f"There is no workspace {workspace.root_url}; name one, or make it with `causalneg import`.")
     found = workspace.fs.find(workspace.root, detail=True)
     sizes = {posixpath.relpath(str(path), workspace.root): int(info["size"] or 0) for path, info in found.items()}
-    if not any(name.startswith("manifests/") for name in sizes):
+    if not any(name.startswith(("manifests/", "building/")) for name in sizes):
         raise UserError(
             f"{workspace.root_url} holds nothing of a run: no stage was begun there; start with `causalneg import`."
         )

@@ -24,7 +24,8 @@ def _stage(finding: StageFinding) -> list[str]:
         [f"{n:,}" for n in (counts.rows_in, counts.accepted, counts.rejected, counts.failed)] if counts else [""] * 4
     )
     seconds = "" if finding.seconds is None else f"{finding.seconds:,.1f}"
-    return [finding.stage, finding.state, *numbers, _listed(finding.tokens), seconds, finding.finished or ""]
+    state = f"{finding.state}, new one begun" if finding.counts and finding.building else finding.state
+    return [finding.stage, state, *numbers, _listed(finding.tokens), seconds, finding.finished or ""]
 
 
 def _folder(finding: FolderFinding) -> list[str]:

@@ -18,8 +18,10 @@ from causalneg.mining.report import MiningReport, Tally
 from causalneg.mining.rescore import rescore
 from causalneg.mining.search import CandidateSearch
 from causalneg.models import resolve
+from causalneg.prompts import said_prompts
 from causalneg.records import Candidate, Mined, from_table
 from causalneg.runtime import cluster_session
+from causalneg.stages import revised
 from causalneg.workspace import Counts, Manifest, Workspace
 
 REPORT = "mined/report"
@@ -41,7 +43,7 @@ class _Signatures:
         wanted = np.unique(np.concatenate([self._numbers(self._passages(p)) for p in parts]))
         self._features: CorpusFeatures = corpus_features(
             workspace,
-            f"signatures/{duplicates.VERSION}",
+            revised(f"signatures/{duplicates.VERSION}", "mine/signatures"),
             _make_signatures,
             report,
             "comparing",
@@ -102,10 +104,12 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         "cross_encoder": cross.fingerprint if cross else None,
         "seed": config.seed,
     }
-    stage = workspace.begin("mine", determines, inputs=["import"])
+    stage = workspace.begin("mine", determines, inputs=["import"], say=report.line)
     if stage.done:
         report.line(f"mine: already done ({stage.done.counts.accepted} negatives)")
         return stage.done
+    workspace = stage.workspace
+    report.line(f"mine: {said_prompts(model)}")
     with cluster_session():
         parts = CandidateSearch(workspace, model, config, report).run()
         if cross:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from causalneg import former
 from causalneg.bm25 import Words
 from causalneg.config import Config, SearchSettings
 from causalneg.console import Meter, Reporter
@@ -24,8 +25,9 @@ from causalneg.mining.candidates import Judged, Pairs, join, to_table
 from causalneg.models import ResolvedModel
 from causalneg.records import Qrel, Query, content_id
 from causalneg.runtime import spread
+from causalneg.stages import determining, revised
 from causalneg.vectors import embed_corpus
-from causalneg.workspace import Workspace
+from causalneg.workspace import Manifest, Workspace
 
 _BLOCK_QUERIES = 16_384  # queries searched at a time: the corpus is read once for each block
 _PART_QUERIES = 1024  # queries per file
@@ -131,11 +133,19 @@ class CandidateSearch:
         self.shards = make_shards({name: self._rows(name) for name in files}, self.settings.shard_passages)
         corpus = [imported.files[name].sha256 for name in files]
         self.words = Words(self.settings.language)
-        self.bm25_folder = f"bm25/{content_id(corpus, self.settings.shard_passages, self.settings.language)}"
-        search = self.settings.model_dump(exclude={"cross_encoder", "shard_passages"})
-        key = content_id(imported.digest, model.fingerprint, config.encode.precision, search)
-        self.folder = f"candidates/{key}"
+        bm25_key = content_id(corpus, self.settings.shard_passages, self.settings.language)
+        self.bm25_folder = revised(f"bm25/{bm25_key}", "mine/bm25")
+        self.folder = revised(f"candidates/{self._key(imported)}", "mine/candidates")
         self.vectors: CorpusFeatures | None = None
+
+    def _key(self, imported: Manifest) -> str:
+        """Return the key of the candidates: that of 0.1.0 where it kept some, so that nothing is searched again."""
+        model, precision = self.model.fingerprint, self.config.encode.precision
+        search = self.settings.model_dump(mode="json", exclude={"cross_encoder", "shard_passages"})
+        key = former.candidates_key(imported.former_digest, model, precision, search)
+        if key and self.workspace.exists(f"candidates/{key}"):
+            return key
+        return content_id(imported.digest, model, precision, determining({"mine": {"search": search}}))
 
     def _rows(self, name: str) -> int:
         with self.workspace.open_parquet(name) as file:

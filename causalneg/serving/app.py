@@ -14,11 +14,13 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from causalneg.config import Config
+from causalneg.errors import UserError
 from causalneg.indexing.store import local_vectors
 from causalneg.serving.service import LocalService
 from causalneg.serving.shards import OPEN_SECONDS, ShardReplica, SpreadVectors
 
 NAME = "causalneg"  # of the application
+START_REFUSED = "causalneg cannot start: «{reason}»"  # how a sentence for the user stands in what Serve says
 _DEPLOYMENT = "retriever"
 _MANY = 100_000  # requests in flight: how many is for our own queue to say, which knows what they cost
 _HEALTH_SECONDS = 2.0  # between looks at a replica, so that a dead one is replaced soon
@@ -65,10 +67,13 @@ class Retriever:
         from causalneg.serving.opening import open_service
 
         self._settings = config.serve
-        self._keys = Keys.read(config.serve.keys)
         self._metrics = Metrics()
         open_vectors = SpreadVectors(shards, config.serve.timeout_ms / 1000) if shards else local_vectors
-        self._service, self._replica = open_service(config, Replicas(), open_vectors)
+        try:
+            self._keys = Keys.read(config.serve.keys)
+            self._service, self._replica = open_service(config, Replicas(), open_vectors)
+        except UserError as error:  # of which Serve would pass on a traceback
+            raise RuntimeError(START_REFUSED.format(reason=error)) from None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from causalneg.serving.api.app import create_app

@@ -19,6 +19,7 @@ from causalneg.serving.encoders import QueryEncoder
 from causalneg.serving.errors import ApiError
 
 _LOG = logging.getLogger("causalneg.serving")
+_CHANGES, _VERSION = "changes", "version"  # what a problem is with
 _NEAREST = 10  # a canary's own passage is to be among so many
 _SAME_SCORE = 0.99  # or another passage with the same text is found
 
@@ -117,7 +118,7 @@ class Holder:
         self._reader = catalog.changes.reader()
         self._change = _last(self._reader.poll(), 0)
         self._opening: threading.Thread | None = None
-        self.problem: str | None = None  # why what is new in the catalogue is not what answers
+        self._problems: dict[str, str] = {}  # why what is new in the log or the catalogue is not what answers
         self._served = self._open(pointer.version)
 
     @property
@@ -130,6 +131,11 @@ class Holder:
         """Number of the last change that is known here."""
         return self._change
 
+    @property
+    def problem(self) -> str | None:
+        """Why what is new is not what answers, if it is not."""
+        return " ".join(self._problems.values()) or None
+
     def is_stale(self) -> bool:
         """Whether there is something new: another pointer, or changes."""
         return self._catalog.stamp() != self._stamp or self._reader.has_more()
@@ -139,9 +145,13 @@ class Holder:
         with self._lock:
             try:
                 self._follow_changes()
+                self._problems.pop(_CHANGES, None)
+            except UserError as error:
+                self._fail(_CHANGES, error)
+            try:
                 self._follow_pointer()
             except UserError as error:
-                self._fail(error)
+                self._fail(_VERSION, error)
             return self._served
 
     def prepare(self, version: str) -> None:
@@ -199,10 +209,12 @@ class Holder:
         pointer = self._catalog.active()
         self._stamp = stamp
         if pointer is None or pointer.version == self._served.view.version:
+            self._problems.pop(_VERSION, None)
             return
         prepared = self._prepared.pop(pointer.version, None)
         if prepared is not None:
-            self._served, self.problem = prepared, None
+            self._served = prepared
+            self._problems.pop(_VERSION, None)
         elif self._opening is None or not self._opening.is_alive():
             self._opening = threading.Thread(target=self._open_aside, args=(pointer.version,), daemon=True)
             self._opening.start()
@@ -211,12 +223,13 @@ class Holder:
         try:
             self.prepare(version)
         except (UserError, ApiError) as error:
-            self._fail(error)
+            self._fail(_VERSION, error)
             return
         with self._lock:
             self._stamp = ()  # look at the pointer again; it may have moved on
             self._follow_pointer()
 
-    def _fail(self, error: Exception) -> None:
-        self.problem = str(error)
-        _LOG.error("version %s goes on: %s", self._served.view.version, error)
+    def _fail(self, what: str, error: Exception) -> None:
+        if self._problems.get(what) != str(error):  # said once, and not before each request
+            _LOG.error("version %s goes on: %s", self._served.view.version, error)
+        self._problems[what] = str(error)

@@ -59,10 +59,11 @@ def token_of(headers: Mapping[str, str]) -> str | None:
     Args:
         headers: their names in any case, as Starlette's are found.
     """
-    scheme, _, token = headers.get("authorization", "").partition(" ")
+    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return headers.get("x-api-key")
+    key = headers.get("x-api-key")
+    return None if key is None else key.strip()
 
 
 def read_file(path: Path) -> KeyFile:

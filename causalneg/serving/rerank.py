@@ -27,9 +27,8 @@ class Reranker:
         torch.set_num_threads(threads)
         try:
             self._model = load_cross_encoder(model)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"serve.reranker: {model.name} cannot be loaded: {reason}") from error
+        except UserError as error:
+            raise UserError(f"serve.reranker: {error}") from error
         if self._model.num_labels != 1:
             raise UserError(
                 f"serve.reranker: {model.name} gives {self._model.num_labels} scores for a pair; "

@@ -85,19 +85,6 @@ def _share_cores(settings: ServeSettings) -> ServeSettings:
     return settings.model_copy(update={"threads": max(1, cores() // replicas)})
 
 
-def _check_replicas(settings: ServeSettings) -> None:
-    """Refuse more replicas than cores: Serve would wait for them without end."""
-    import ray
-
-    there = int(ray.cluster_resources().get("CPU", 0))
-    wanted = settings.replicas * settings.cores * (2 if settings.spread_shards else 1)
-    if not os.environ.get("RAY_ADDRESS") and wanted > there:
-        raise UserError(
-            f"serve.replicas: {settings.replicas} replicas of {settings.cores} threads "
-            f"{'and their shards ' if settings.spread_shards else ''}need {wanted} cores, and there are {there}."
-        )
-
-
 def _use_haproxy(report: Reporter) -> None:
     """Have Serve start HAProxy before the replicas, and say what that opens.
 
@@ -122,6 +109,9 @@ def _use_haproxy(report: Reporter) -> None:
 
 
 def _wait_for_answer(url: str) -> None:
+    where = (
+        "; on a cluster it is the head node that listens: start the server there" if "RAY_ADDRESS" in os.environ else ""
+    )
     deadline = time.monotonic() + _START_SECONDS
     # Proxies of the environment are for other hosts.
     with httpx.Client(trust_env=False, timeout=5) as client:
@@ -131,7 +121,7 @@ def _wait_for_answer(url: str) -> None:
                     return
             except httpx.TransportError as error:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"no answer from {url} within {_START_SECONDS:.0f} s") from error
+                    raise TimeoutError(f"no answer from {url} within {_START_SECONDS:.0f} s{where}") from error
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no healthy answer from {url} within {_START_SECONDS:.0f} s")
             time.sleep(0.1)
@@ -141,7 +131,7 @@ def _look_ahead(config: Config, workspace: Workspace, report: Reporter) -> None:
     """Find out here, where the user sees it, what would keep a replica from starting.
 
     Raises:
-        UserError: there is no index, it is damaged, its model is not there, or no encoder passes.
+        UserError: there is no index, it or the log of changes is damaged, its model is not there, or no encoder passes.
     """
     catalog = catalog_of(workspace)
     pointer = catalog.active()
@@ -151,6 +141,7 @@ def _look_ahead(config: Config, workspace: Workspace, report: Reporter) -> None:
     folder = catalog.folder_of(pointer.version)
     manifest = read_manifest(folder)
     model = find_model(catalog, manifest)
+    catalog.changes.reader().poll()
     if config.serve.reranker:
         resolve(config.serve.reranker)
     if config.serve.spread_shards:  # the vectors may be more than fits here
@@ -169,7 +160,8 @@ def _prepared(config: Config, workspace: Workspace, report: Reporter) -> Config:
         UserError: there is nothing to serve, or the port is taken.
     """
     settings = _share_cores(config.serve)
-    check_port(settings.host, settings.port)
+    if not os.environ.get("RAY_ADDRESS"):  # on a cluster a killed server may still have it
+        check_port(settings.host, settings.port)
     if settings.proxy == "haproxy":
         _use_haproxy(report)
     config = config.model_copy(update={"workspace": workspace.root, "serve": settings})
@@ -178,35 +170,38 @@ def _prepared(config: Config, workspace: Workspace, report: Reporter) -> Config:
 
 
 @contextmanager
-def _application(config: Config) -> Iterator[str]:
-    """Have the application in the Ray session that there is, and give its URL once it answers.
+def _application(config: Config, report: Reporter, stop: threading.Event) -> Iterator[str]:
+    """Have the application in the Ray session that there is, and give its URL once it answers or `stop` is set.
 
     Raises:
-        UserError: Serve already runs on this cluster, or there are too few cores.
+        UserError: the cluster has another server or too few cores, or a replica refuses to start.
     """
     from ray import serve
 
-    from causalneg.serving.app import NAME, build, drain, metrics_folder
+    from causalneg.serving.app import build, drain, metrics_folder
+    from causalneg.serving.cluster import check_cores, clear_leftovers, only_server
+    from causalneg.serving.rollout import LOGGING, deploy
 
     settings = config.serve
-    url = base_url(settings.host, settings.port)
-    if serve.status().proxies:
-        raise UserError("Ray Serve already runs on this cluster; stop it with `serve shutdown` first.")
-    _check_replicas(settings)
-    shutil.rmtree(metrics_folder(settings.port), ignore_errors=True)
-    quiet = {"enable_access_log": False, "log_level": "WARNING"}
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": settings.port},
-            logging_config=quiet,
-        )
-        serve.run(build(config), name=NAME, logging_config=quiet)
-        _wait_for_answer(url)
-        yield url
-    finally:
-        drain(settings.timeout_ms / 1000)
-        serve.shutdown()
+    url, seconds = base_url(settings.host, settings.port), settings.timeout_ms / 1000
+    check_cores(settings)
+    with only_server(url):
+        clear_leftovers(seconds, report)
+        check_port(settings.host, settings.port)
+        shutil.rmtree(metrics_folder(settings.port), ignore_errors=True)
+        try:
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": settings.host, "port": settings.port},
+                logging_config=LOGGING,
+            )
+            deploy(build(config), settings, report, stop)
+            if not stop.is_set():
+                _wait_for_answer(url)
+            yield url
+        finally:
+            drain(seconds)
+            serve.shutdown()
 
 
 @contextmanager
@@ -214,10 +209,10 @@ def serving(config: Config, workspace: Workspace, report: Reporter) -> Iterator[
     """Serve the workspace's index and give the base URL once it answers; the server stops at the end.
 
     Raises:
-        UserError: there is nothing to serve, the port is taken, or Serve already runs on this cluster.
+        UserError: there is nothing to serve, the port is taken, or the cluster has another server.
     """
     prepared = _prepared(config, workspace, report)
-    with ray_session(), _application(prepared) as url:
+    with ray_session(), _application(prepared, report, threading.Event()) as url:
         yield url
 
 
@@ -256,8 +251,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     prepared = _prepared(config, workspace, report)
     # Ray sets handlers of its own when it starts, so ours come after it.
-    with ray_session(), _stop_signals() as stop, _application(prepared) as url:
-        _introduce(config, url, report)
+    with ray_session(), _stop_signals() as stop, _application(prepared, report, stop) as url:
+        if not stop.is_set():
+            _introduce(config, url, report)
         while not stop.wait(timeout=1):
             pass
         report.line("serve: stopping")

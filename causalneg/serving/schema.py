@@ -1,6 +1,7 @@
 """What is asked of the server and what it answers: the shapes of the HTTP interface, shared with the clients."""
 
 import math
+import unicodedata
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -9,6 +10,8 @@ from causalneg.filters import Filter
 
 EmbeddingKind = Literal["query", "passage"]
 Cut = Literal["right", "left"]  # the side at which a text that is too long loses tokens
+
+_BREAKING = ("Cc", "Zl", "Zp")  # categories of control characters and line breaks
 
 
 class Asked(BaseModel):
@@ -95,12 +98,27 @@ class SearchResponse(BaseModel):
 class EmbeddingsRequest(Asked):
     """Texts to encode, in the shape of OpenAI's `/v1/embeddings`."""
 
-    input: str | list[str] | list[int] | list[list[int]] = Field(description="text, texts, or token ids of them")
+    input: str | list[str] = Field(description="a text, or several")
     model: str | None = Field(None, description="ignored but for its type: one model is served")
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = Field("float", description="float when unset or null")
     dimensions: int | None = Field(None, ge=1, description="cut the vectors to so many, of length 1 again")
     user: str | None = Field(None, description="ignored")
     input_type: EmbeddingKind | None = Field(None, description="use the model's prompt for these; none when unset")
+    truncate: bool | None = Field(False, description="cut inputs that are too long; otherwise they are refused")
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        if isinstance(value, list) and value and all(_may_be_tokens(item) for item in value):
+            raise ValueError(
+                "send texts and no token ids: nothing tells which tokenizer they are of, and those of another one "
+                "give wrong vectors (LangChain's OpenAIEmbeddings sends texts with check_embedding_ctx_length=False)"
+            )
+        return value
+
+
+def _may_be_tokens(item: object) -> bool:
+    return isinstance(item, list) or (isinstance(item, int) and not isinstance(item, bool))
 
 
 class Embedding(BaseModel):
@@ -127,6 +145,22 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
+class Model(BaseModel):
+    """The model that is served, in the shape of OpenAI's `/v1/models`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="when the server started, seconds from 1970")
+    owned_by: str = "causalneg"
+
+
+class ModelList(BaseModel):
+    """The one model that is served."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
 class EmbedRequest(Asked):
     """Texts to encode, in the shape of text-embeddings-inference's `/embed`."""
 
@@ -141,10 +175,25 @@ class EmbedRequest(Asked):
 class PassageBody(Asked):
     """A passage to add or to put in place of the one with its id."""
 
-    id: str = Field(min_length=1, max_length=1024)
+    id: str = Field(min_length=1, max_length=1024, description="without line breaks and control characters")
     title: str = ""
-    text: str = Field(min_length=1)
+    text: str = Field(min_length=1, description="more than white space")
     metadata: dict[str, Any] = {}
+
+    @field_validator("id")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        # They would break the lines of what names passages one by one: logs, tables and TREC runs.
+        if any(unicodedata.category(sign) in _BREAKING for sign in value):
+            raise ValueError("an id may hold no line break and no other control character")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _is_not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the text is blank; give it words, or delete the passage")
+        return value
 
     @field_validator("metadata")
     @classmethod
@@ -181,6 +230,7 @@ class ChangeResponse(BaseModel):
     changed: int
     change: int = Field(description="number of the last change")
     index_version: str
+    truncated: list[str] = Field([], description="ids of passages whose end was cut for the encoder")
 
 
 class PassageResponse(BaseModel):
@@ -216,7 +266,9 @@ class IndexList(BaseModel):
     previous: str | None
     change: int = Field(description="number of the last change that was made")
     replicas: dict[str, int] = Field({}, description="replicas by the version that they answer from")
-    problem: str | None = Field(None, description="why this replica could not follow the last change, if it could not")
+    problem: str | None = Field(
+        None, description="what does not work: changes that cannot be made or followed, a merge, a new version"
+    )
     versions: list[IndexVersion]
 
 
@@ -269,9 +321,30 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+class Ready(Health):
+    """Sent while queries can be answered."""
+
+    problem: str | None = Field(None, description="what does not work beside that: changes, a merge, a new version")
+
+
 class ErrorBody(BaseModel):
     """What is wrong: the HTTP status, a sentence, and a name that programs can test for."""
 
     code: int
     message: str
     type: str
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients look for it."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="the field that is wrong, where it is one")
+    code: str
+
+
+class OpenAIErrorBody(ErrorBody):
+    """What is wrong, and the same once more in OpenAI's form."""
+
+    error: OpenAIError

@@ -1,39 +1,35 @@
 """What the HTTP interface stands on: searches, encodes and changes, in one process. Knows no Ray and no HTTP."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
 
 import numpy as np
 
 from causalneg import __version__
 from causalneg.config import ServeSettings
 from causalneg.indexing.catalog import Catalog
-from causalneg.indexing.changes import Change, StorageFull
-from causalneg.indexing.manifest import IndexManifest
+from causalneg.indexing.changes import Change
 from causalneg.indexing.view import Hit, View
 from causalneg.records import Passage, metadata_text
 from causalneg.serving.api.service import Embedded
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.encoders import Tokens
-from causalneg.serving.errors import ApiError
+from causalneg.serving.errors import ApiError, shutting_down, too_late
+from causalneg.serving.forms import described, metadata_of, search_hit
 from causalneg.serving.holder import Holder, Served
-from causalneg.serving.queue import Closed, DeadlinePassed, Overloaded, WorkQueue
+from causalneg.serving.queue import Closed, DeadlinePassed, Overloaded, Submitted, WorkQueue
 from causalneg.serving.rerank import Reranker
 from causalneg.serving.schema import (
     ChangeResponse,
     Cut,
     IndexList,
-    IndexVersion,
     Info,
     MergeResponse,
     PassageBody,
     PassageResponse,
-    Payload,
-    SearchHit,
     SearchRequest,
     SearchResponse,
     SwapResponse,
@@ -41,9 +37,11 @@ from causalneg.serving.schema import (
 )
 from causalneg.serving.swap import Swapper
 from causalneg.serving.work import Done, Task, Wanted, padded_tokens, work
+from causalneg.serving.writes import Writer
 
 _INLINE_CHARACTERS = 4096  # more text than that is tokenised beside the event loop
 _RERANKS_WAITING = 8
+_PATIENCE = 0.02  # seconds after which a request of several parts asks again for its next one
 
 
 class LocalService:
@@ -71,6 +69,7 @@ class LocalService:
             work, padded_tokens, settings.batch_tokens, settings.max_waiting_tokens
         )
         self._queue.start()
+        self._writer = Writer(catalog.changes)
         self._refreshing = asyncio.Lock()
         self._reranking = asyncio.Semaphore(1)
         self._reranks_waiting = 0
@@ -81,7 +80,13 @@ class LocalService:
 
     def ready(self) -> str | None:
         """Return None when queries can be answered, otherwise why not."""
-        return "The server is shutting down." if self._closed else None
+        return str(shutting_down()) if self._closed else None
+
+    async def problem(self) -> str | None:
+        """Return what does not work though queries are answered, if something does not."""
+        served = await self._current()
+        found = (self._holder.problem, await self._writer.problem(), self.swapper.problem(served.view.version))
+        return " ".join(dict.fromkeys(filter(None, found))) or None
 
     @property
     def waiting(self) -> int:
@@ -110,7 +115,7 @@ class LocalService:
             version=__version__,
         )
 
-    async def search(self, request: SearchRequest, deadline: float) -> SearchResponse:
+    async def search(self, request: SearchRequest, deadline: Deadline) -> SearchResponse:
         """Answer a search, all its queries from one version."""
         began = time.perf_counter()
         served = await self._current()
@@ -128,7 +133,7 @@ class LocalService:
         lowest = -np.inf if request.score_threshold is None else request.score_threshold
         results = [
             [
-                _shown(served.view, hit, request.with_payload)
+                search_hit(served.view, hit, request.with_payload)
                 for hit in hits[request.offset : shown]
                 if hit.score >= lowest
             ]
@@ -145,15 +150,15 @@ class LocalService:
 
     async def embed(
         self,
-        inputs: list[str] | list[list[int]],
+        inputs: list[str],
         prompt_name: str | None,
-        deadline: float,
+        deadline: Deadline,
         *,
         dimensions: int | None,
         normalise: bool,
         cut: Cut | None,
     ) -> Embedded:
-        """Encode texts, or token ids as they are; `cut` None refuses what is too long."""
+        """Encode texts; `cut` None refuses what is too long."""
         began = time.perf_counter()
         served = await self._current()
         backend = served.encoder.backend
@@ -162,14 +167,16 @@ class LocalService:
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "invalid_request",
                 f"dimensions is {dimensions}; the model has {backend.dimension}.",
+                param="dimensions",
             )
         prompt = self._prompt(served, prompt_name)
-        tokens, tokenising = await self._tokens(served, inputs, prompt, cut)
+        tokens, tokenising = await self._tokenise(served, inputs, prompt, cut)
         if cut is None and (long := next((n for n, t in enumerate(tokens) if t.truncated), None)) is not None:
             raise ApiError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
-                f"Input {long} has more than the {backend.max_length} tokens that the model reads.",
+                f"Input {long} has more than the {backend.max_length} tokens that the model reads; shorten it, or have "
+                "it cut with `truncate`: true.",
             )
         done, timings = await self._run([Task(served, t.ids, normalise) for t in tokens], deadline)
         vectors = np.stack([d.vector for d in done])
@@ -178,14 +185,16 @@ class LocalService:
         timings.tokenise, timings.total = tokenising, (time.perf_counter() - began) * 1000
         return Embedded(vectors, [len(t.ids) for t in tokens], [t.truncated for t in tokens], timings)
 
-    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
+    async def upsert(self, passages: list[PassageBody], deadline: Deadline) -> ChangeResponse:
         """Add passages, or put them in place of those with their ids."""
         served = await self._current()
         rows = [Passage(id=p.id, title=p.title, text=p.text, metadata=metadata_text(p.metadata)) for p in passages]
         tokens, _ = await self._tokenise(served, [r.full_text for r in rows], served.encoder.prompt("passage"), None)
         done, _ = await self._run([Task(served, t.ids) for t in tokens], deadline)
         model = served.encoder.model.fingerprint
-        return await self._change([Change.upsert(r, model, d.vector) for r, d in zip(rows, done, strict=True)])
+        changes = [Change.upsert(r, model, d.vector) for r, d in zip(rows, done, strict=True)]
+        cut = [row.id for row, t in zip(rows, tokens, strict=True) if t.truncated]
+        return await self._change(changes, list(dict.fromkeys(cut)))
 
     async def delete(self, ids: list[str]) -> ChangeResponse:
         """Take passages away."""
@@ -197,7 +206,7 @@ class LocalService:
         found = await asyncio.to_thread(served.view.passage, passage_id)
         if found is None:
             return None
-        return PassageResponse(id=found.id, title=found.title, text=found.text, metadata=_metadata(found.metadata))
+        return PassageResponse(id=found.id, title=found.title, text=found.text, metadata=metadata_of(found.metadata))
 
     async def versions(self) -> IndexList:
         """Return the versions that are there."""
@@ -209,8 +218,8 @@ class LocalService:
             previous=pointer.previous if pointer else None,
             change=self._holder.change,
             replicas=await self.swapper.replicas(),
-            problem=self._holder.problem,
-            versions=[_version(m) for m in manifests],
+            problem=await self.problem(),
+            versions=[described(m) for m in manifests],
         )
 
     async def activate(self, version: str) -> SwapResponse:
@@ -255,7 +264,7 @@ class LocalService:
     def _working(self) -> Iterator[None]:
         """Count a request as in flight, unless the server shuts down."""
         if self._closed:
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "The server is shutting down.", retry_after=1)
+            raise shutting_down()
         self._in_flight += 1
         try:
             yield
@@ -307,53 +316,45 @@ class LocalService:
             tokens = await asyncio.to_thread(tokenise, texts, prompt, cut)
         return tokens, (time.perf_counter() - began) * 1000
 
-    async def _tokens(
-        self, served: Served, inputs: list[str] | list[list[int]], prompt: str, cut: Cut | None
-    ) -> tuple[list[Tokens], float]:
-        texts = [i for i in inputs if isinstance(i, str)]
-        if texts:
-            return await self._tokenise(served, texts, prompt, cut)
-        longest, vocabulary = served.encoder.backend.max_length, served.encoder.backend.vocabulary
-        given = [i for i in inputs if isinstance(i, list)]
-        for number, ids in enumerate(given):
-            if not ids or not all(0 <= i < vocabulary for i in ids):
-                raise ApiError(
-                    HTTPStatus.UNPROCESSABLE_ENTITY,
-                    "invalid_request",
-                    f"Input {number} is not token ids of this model: they are from 0 to {vocabulary - 1}.",
-                )
-        kept = [ids[-longest:] if cut == "left" else ids[:longest] for ids in given]
-        return [Tokens(k, len(ids) > longest) for k, ids in zip(kept, given, strict=True)], 0.0
+    async def _run(self, tasks: list[Task], deadline: Deadline) -> tuple[list[Done], Timings]:
+        """Have tasks done, part by part, and say in milliseconds how long they waited and took."""
+        finished: list[Done] = []
+        timings = Timings()
+        with self._working():
+            for part in _parts(tasks, self._settings.batch_tokens):
+                if finished:
+                    deadline.begin_part()
+                submitted = await self._submit(part, deadline, patient=bool(finished))
+                done = submitted.results
+                timings.queue += submitted.waited * 1000
+                timings.encode += max(d.encode for d in done) * 1000
+                timings.search += max(d.search for d in done) * 1000
+                finished += done
+        return finished, timings
 
-    async def _run(self, tasks: list[Task], deadline: float) -> tuple[list[Done], Timings]:
-        """Have tasks done, and say in milliseconds how long they waited and took."""
-        try:
-            with self._working():
-                submitted = await self._queue.submit(tasks, deadline)
-        except Overloaded as error:
-            raise ApiError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "overloaded",
-                "The server has more to do than it can; try again later.",
-                retry_after=error.retry_after,
-            ) from error
-        except DeadlinePassed as error:
-            raise ApiError(
-                HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The time for the request passed before its turn came."
-            ) from error
-        except Closed as error:
-            raise ApiError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "The server is shutting down.", retry_after=1
-            ) from error
-        done = submitted.results
-        return done, Timings(
-            queue=submitted.waited * 1000,
-            encode=max(d.encode for d in done) * 1000,
-            search=max(d.search for d in done) * 1000,
-        )
+    async def _submit(self, tasks: list[Task], deadline: Deadline, *, patient: bool) -> Submitted[Done]:
+        """Have tasks done; a patient one waits where there is too much to do, since a part of its request is done."""
+        while True:
+            try:
+                return await self._queue.submit(tasks, deadline.at)
+            except Overloaded as error:
+                if not patient:
+                    raise ApiError(
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        "overloaded",
+                        "The server has more to do than it can; try again later.",
+                        retry_after=error.retry_after,
+                    ) from error
+            except DeadlinePassed as error:
+                raise too_late() from error
+            except Closed as error:
+                raise shutting_down() from error
+            if time.monotonic() > deadline.at:
+                raise too_late()
+            await asyncio.sleep(_PATIENCE)
 
     async def _rerank(
-        self, view: View, texts: list[str], found: list[list[Hit]], deadline: float
+        self, view: View, texts: list[str], found: list[list[Hit]], deadline: Deadline
     ) -> tuple[list[list[Hit]], float]:
         assert self._reranker is not None
         if self._reranks_waiting >= _RERANKS_WAITING:
@@ -369,32 +370,39 @@ class LocalService:
             async with self._reranking:
                 ranked = []
                 for text, hits in zip(texts, found, strict=True):
-                    if time.monotonic() > deadline:
-                        raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The time for the request has passed.")
+                    if time.monotonic() > deadline.at:
+                        raise too_late()
+                    if ranked:
+                        deadline.begin_part()
                     ranked.append(await asyncio.to_thread(_reranked, self._reranker, view, text, hits))
         finally:
             self._reranks_waiting -= 1
         return ranked, (time.perf_counter() - began) * 1000
 
-    async def _change(self, changes: Sequence[Change]) -> ChangeResponse:
-        try:
-            with self._working():
-                number = await asyncio.to_thread(self._catalog.changes.append, changes)
-        except StorageFull as error:
-            raise ApiError(HTTPStatus.INSUFFICIENT_STORAGE, "storage_full", str(error)) from error
+    async def _change(self, changes: Sequence[Change], truncated: Sequence[str] = ()) -> ChangeResponse:
+        with self._working():
+            number = await self._writer.append(changes)
         served = await self._current()
         waiting = served.view.change - served.view.index.manifest.change
         if self._settings.merge_at and waiting >= self._settings.merge_at:
             self.swapper.merge()
-        return ChangeResponse(changed=len(changes), change=number, index_version=served.view.version)
+        return ChangeResponse(
+            changed=len(changes), change=number, index_version=served.view.version, truncated=list(truncated)
+        )
 
 
-def _shown(view: View, hit: Hit, with_payload: bool) -> SearchHit:
-    if not with_payload:
-        return SearchHit(id=hit.id, score=hit.score)
-    passage = view.payload(hit)
-    payload = Payload(title=passage.title, text=passage.text, metadata=_metadata(passage.metadata))
-    return SearchHit(id=hit.id, score=hit.score, payload=payload)
+def _parts(tasks: list[Task], budget: int) -> Iterator[list[Task]]:
+    """Cut what one request asks for into parts that the encoder can take at once, so that others come in between."""
+    part: list[Task] = []
+    spent = 0
+    for task in tasks:
+        cost = padded_tokens([task])
+        if part and spent + cost > budget:
+            yield part
+            part, spent = [], 0
+        part.append(task)
+        spent += cost
+    yield part
 
 
 def _reranked(reranker: Reranker, view: View, text: str, hits: list[Hit]) -> list[Hit]:
@@ -410,24 +418,3 @@ def _shortened(vectors: np.ndarray, dimensions: int, normalise: bool) -> np.ndar
     if not normalise:
         return np.ascontiguousarray(short)
     return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
-
-
-def _metadata(text: str) -> dict[str, Any]:
-    return dict(json.loads(text)) if text else {}
-
-
-def _version(manifest: IndexManifest) -> IndexVersion:
-    return IndexVersion(
-        version=manifest.version,
-        kind=manifest.kind,
-        rows=manifest.rows,
-        dimension=manifest.dimension,
-        shards=len(manifest.shards),
-        megabytes=sum(f.bytes for f in manifest.files.values()) / 1e6,
-        model=manifest.model.name,
-        model_fingerprint=manifest.model.fingerprint,
-        recall=manifest.recall,
-        lexical=manifest.lexical,
-        change=manifest.change,
-        created=manifest.created,
-    )

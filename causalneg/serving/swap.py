@@ -74,6 +74,7 @@ class Swapper:
         self.peers = peers
         self._catalog, self._merge_command = catalog, list(merge_command)
         self._merging: asyncio.Task[None] | None = None
+        self._merge_failure: tuple[str | None, str] | None = None  # the version that was merged, and why it failed
 
     async def replicas(self) -> dict[str, int]:
         """Return how many replicas answer from which version."""
@@ -114,6 +115,12 @@ class Swapper:
             raise ApiError(HTTPStatus.CONFLICT, "no_previous_version", "No version has answered before this one.")
         return await self.activate(pointer.previous)
 
+    def problem(self, version: str) -> str | None:
+        """Return why the last merge of a version failed, if it did."""
+        if self._merge_failure is None or self._merge_failure[0] not in (version, None):
+            return None
+        return f"The last merge failed: {self._merge_failure[1]}"
+
     def merge(self) -> bool:
         """Begin a merge, whose version is activated when it is there; False when one runs already."""
         if self._merging is not None and not self._merging.done():
@@ -128,12 +135,16 @@ class Swapper:
             await asyncio.wait([self._merging])
 
     async def _merge_and_activate(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._merge_command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._merge_command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            await self._merge_failed(str(error))
+            return
         try:
             _, said = await process.communicate()
         except asyncio.CancelledError:
@@ -141,14 +152,24 @@ class Swapper:
             await process.wait()
             raise
         if process.returncode:
-            _LOG.error("the merge failed: %s", said.decode(errors="replace")[-2000:])
+            await self._merge_failed(said.decode(errors="replace")[-2000:].strip() or "it was killed")
             return
         merged = await asyncio.to_thread(self._merged)
         if merged is not None:
             try:
                 await self.activate(merged)
             except ApiError as error:
-                _LOG.error("the merged version %s is not activated: %s", merged, error)
+                await self._merge_failed(f"version {merged} is not activated: {error}")
+                return
+        self._merge_failure = None
+
+    async def _merge_failed(self, why: str) -> None:
+        _LOG.error("the merge failed: %s", why)
+        try:
+            pointer = await asyncio.to_thread(self._catalog.active)
+        except UserError:  # said on its own
+            pointer = None
+        self._merge_failure = (pointer.version if pointer else None, why.splitlines()[-1])
 
     def _merged(self) -> str | None:
         """Return the newest version that holds changes which the active one does not."""

@@ -9,6 +9,7 @@ from causalneg.sources.fields import Row
 from causalneg.sources.items import BrokenError
 
 MARK = "positive_messages"
+COLUMNS = ("messages", MARK, "negative_messages", "split")
 
 
 def _content(content: Any) -> str:  # noqa: ANN401 - any JSON
@@ -21,8 +22,13 @@ def _content(content: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def _text(messages: Any) -> str:  # noqa: ANN401 - any JSON
-    """Return what the encoder would read: a system message, then those of the user, joined by a space."""
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages) or not messages:
+    """Return what the encoder would read: a system message, then those of the user, joined by a space.
+
+    Nothing was said where there are no messages.
+    """
+    if messages is None or messages == []:
+        return ""
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise BrokenError("wrong_type", "messages are needed as a list of objects with role and content")
     texts = [_content(m.get("content")) for role in ("system", "user") for m in messages if m.get("role") == role]
     if not texts:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from causalneg.errors import UserError
-from causalneg.sources.fields import checked_metadata, checked_text, excerpt, score_of
 from causalneg.sources.items import (
     JUDGEMENTS,
     PASSAGES,
@@ -19,6 +18,7 @@ from causalneg.sources.items import (
     QueryRow,
     SourceRow,
 )
+from causalneg.sources.values import checked_metadata, checked_text, excerpt, score_of
 
 if TYPE_CHECKING:
     import ir_datasets
@@ -100,18 +100,24 @@ def _given(stream: Callable[[], Iterator[_Item]], name: str) -> Iterator[_Item]:
         yield item
 
 
-def _passage(doc: Any) -> tuple[str, str, str, str]:  # noqa: ANN401 - ir_datasets has a type per data set
-    """Return id, title, text and metadata.
+def _passage(doc: Any, where: str, line: int) -> PassageRow:  # noqa: ANN401 - ir_datasets has a type per data set
+    """Return a passage.
 
     A title stands apart where the default text is no more than title and text. What a document has beside them
     is its metadata; where the default text is made otherwise, the rest may be in it, and there is none.
+
+    Raises:
+        BrokenError: it has no text, or its metadata are none.
     """
     whole, title = doc.default_text(), getattr(doc, "title", None)
     text = getattr(doc, "text", None)
     if isinstance(title, str) and isinstance(text, str) and whole == f"{title} {text}":
         rest = {name: value for name, value in doc._asdict().items() if name not in ("doc_id", "title", "text")}
-        return doc.doc_id, title, text, checked_metadata(rest.get("metadata", rest), "metadata")
-    return doc.doc_id, "", checked_text(whole, "text"), ""
+        if not title.strip():
+            checked_text(text, "text")
+        metadata, left_out = checked_metadata(rest.get("metadata", rest), "metadata")
+        return PassageRow(doc.doc_id, title, text, where, line, metadata, left_out)
+    return PassageRow(doc.doc_id, "", checked_text(whole, "text"), where, line)
 
 
 def _rows(splits: dict[str, str]) -> Iterator[SourceRow]:
@@ -119,10 +125,7 @@ def _rows(splits: dict[str, str]) -> Iterator[SourceRow]:
     where = f"{PREFIX}{first} docs"
     for line, doc in enumerate(_given(_load(first).docs_iter, where), 1):
         try:
-            name, title, text, metadata = _passage(doc)
-            if not title.strip():
-                checked_text(text, "text")
-            yield PassageRow(name, title, text, where, line, metadata)
+            yield _passage(doc, where, line)
         except BrokenError as error:
             yield BrokenRow(PASSAGES, error.kind, str(error), excerpt(doc), where, line)
     for name in splits:

@@ -1,6 +1,6 @@
 """What a reader yields: the rows of a data set, each with the place it was read from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,10 @@ PASSAGES, QUERIES, JUDGEMENTS, PAIRS = "passages", "queries", "judgements", "pai
 
 
 class PassageRow(NamedTuple):
-    """A passage; `line` counts from 1, as do the rows of files that have no lines."""
+    """A passage; `line` counts from 1, as do the rows of files that have no lines.
+
+    `left_out` counts the values of its metadata that JSON cannot hold.
+    """
 
     id: str
     title: str
@@ -19,6 +22,7 @@ class PassageRow(NamedTuple):
     file: str
     line: int
     metadata: str = ""
+    left_out: int = 0
 
 
 class QueryRow(NamedTuple):
@@ -42,7 +46,10 @@ class JudgementRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A query with its positives and negatives, each `(title, text)`; ids follow from the texts."""
+    """A query with its positives and negatives, each `(title, text)`; ids follow from the texts.
+
+    `left_out` counts the members of its lists that were empty.
+    """
 
     query: str
     positives: tuple[tuple[str, str], ...]
@@ -50,6 +57,7 @@ class PairRow(NamedTuple):
     split: str | None
     file: str
     line: int
+    left_out: int = 0
 
 
 class BrokenRow(NamedTuple):
@@ -83,6 +91,8 @@ class Dataset:
         rows: one stream of all rows, the same in every run.
         total: how much there is to read, in `unit`; 0 where it is unknown.
         done: how much of it was read so far.
+        unread: files that lie there and are not read.
+        unused: by file, the columns that no field was taken from, of the rows read so far.
     """
 
     digest: Callable[[], str]
@@ -90,3 +100,5 @@ class Dataset:
     total: int = 0
     unit: str = "rows"
     done: Callable[[], int] | None = None
+    unread: Sequence[str] = ()
+    unused: Callable[[], dict[str, list[str]]] = dict

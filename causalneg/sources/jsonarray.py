@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 from causalneg.errors import UserError
@@ -82,6 +82,33 @@ class _Scanner:
                 raise self.fail(f"there is no {member!r}")
         self.take(":")
         self.elements = 0
+
+    def member_of_rows(self, names: Collection[str]) -> str | None:
+        """Return the first of an object's members with one of some names that holds an array of objects."""
+        self.take("{")
+        while True:
+            name = self.element()
+            self.take(":")
+            if name in names and self.next_character() == "[":
+                self.take("[")
+                return str(name) if self.next_character() == "{" else None
+            self.element()
+            if self.take(",}") == "}":
+                return None
+
+
+def array_member(file: BinaryIO, where: str, names: Collection[str]) -> str | None:
+    """Return the member, of the object that a file begins with, that holds rows; None if there is none.
+
+    Args:
+        file: is read up to that member.
+        where: how it is named to the user.
+        names: of the members that may hold rows.
+    """
+    try:
+        return _Scanner(file, where).member_of_rows(names)
+    except UserError:  # no object, or a damaged one: whoever reads it line by line says where
+        return None
 
 
 def array_elements(file: BinaryIO, where: str, member: str | None = None) -> Iterator[Any]:

@@ -1,20 +1,20 @@
-"""Opens the files of a data set, plain, compressed or zipped, counts the bytes read, and reads bounded lines."""
+"""Opens the files of a data set, plain or compressed, counts the bytes read, and reads bounded lines."""
 
 import io
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from pathlib import Path, PurePath
+from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from causalneg.errors import UserError
 from causalneg.files import file_sha256
+from causalneg.sources.contents import COMPRESSIONS, HEAD_BYTES, compression_of, refuse_foreign
 
 LINE_BYTES = 64 << 20
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _BUFFER = 1 << 20
 
 
@@ -25,7 +25,7 @@ class Tally:
         self.bytes = 0
 
 
-class _Counted(io.FileIO):
+class Counted(io.FileIO):
     """A file that adds what is read to a tally."""
 
     def __init__(self, path: Path, tally: Tally) -> None:
@@ -33,22 +33,33 @@ class _Counted(io.FileIO):
         self._tally = tally
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Read into a buffer."""
         count = super().readinto(buffer) or 0
         self._tally.bytes += count
         return count
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read bytes, all that are left without a size."""
         data = super().read(-1 if size is None else size) or b""
         self._tally.bytes += len(data)
         return data
 
 
-def plain_suffix(path: Path) -> str:
+def plain_name(name: str) -> str:
+    """Return a file's name without the suffix of a compression: `a.jsonl` of `a.jsonl.gz`."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix.lower()}" in COMPRESSIONS else name
+
+
+def plain_suffix(path: Path | str) -> str:
     """Return a file's suffix in small letters, that of a compression left out: `.jsonl` of `a.jsonl.gz`."""
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSIONS:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
+    return PurePath(plain_name(Path(path).name)).suffix.lower()
+
+
+def existing(path: Path) -> Path:
+    """Return a file's path, with the suffix of a compression where only such a one is there."""
+    packed = (path.with_name(path.name + suffix) for suffix in COMPRESSIONS)
+    return path if path.is_file() else next((p for p in packed if p.is_file()), path)
 
 
 def digest_of(files: list[Path]) -> str:
@@ -68,89 +79,33 @@ def reading(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path, tally: Tally) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacked if its name ends in `.gz` or `.zst`.
+def unpacked(raw: io.RawIOBase | IO[bytes], where: str) -> Iterator[BinaryIO]:
+    """Read a file's bytes, unpacked where they are compressed, whatever its name ends in.
 
     Raises:
-        UserError: it is missing, damaged, or cannot be read; also for damage met later.
+        UserError: it is damaged, also for damage met later, or no data.
     """
-    compression = COMPRESSIONS.get(path.suffix.lower())
-    with reading(str(path)), _Counted(path, tally) as raw:
+    buffered = io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER)
+    with reading(where):
+        compression = compression_of(buffered.peek(HEAD_BYTES)[:HEAD_BYTES], where)
         if compression is None:
-            yield io.BufferedReader(raw, _BUFFER)
+            yield buffered
             return
-        with pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression) as stream:
-            yield io.BufferedReader(stream, _BUFFER)
+        with pa.CompressedInputStream(pa.PythonFile(buffered, "r"), compression) as stream:
+            unpacked_too = io.BufferedReader(stream, _BUFFER)
+            refuse_foreign(unpacked_too.peek(HEAD_BYTES)[:HEAD_BYTES], where)
+            yield unpacked_too
 
 
-class Folder:
-    """A folder, or the one folder inside a zip, whose files are read as streams.
-
-    Args:
-        path: the folder or zip.
-        landmark: name of a file that lies in that folder.
+@contextmanager
+def opened(path: Path, tally: Tally) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked where it is compressed.
 
     Raises:
-        UserError: there is nothing there, or the zip is broken.
+        UserError: it is missing, damaged, no data, or cannot be read; also for damage met later.
     """
-
-    def __init__(self, path: Path, landmark: str) -> None:
-        self.path, self.tally = path, Tally()
-        self._zip: zipfile.ZipFile | None = None
-        self._prefix = ""
-        if path.is_dir():
-            return
-        try:
-            self._zip = zipfile.ZipFile(_Counted(path, self.tally))
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise UserError(f"{path} is neither a folder nor a whole zip file.") from error
-        members = self._zip.namelist()
-        found = [m for m in members if m == landmark or m.endswith("/" + landmark)]
-        if found:
-            self._prefix = found[0].removesuffix(landmark)
-
-    def where(self, name: str) -> str:
-        """Return how a file is named to the user."""
-        return str(self.path / (self._prefix + name))
-
-    def files(self, folder: str, suffix: str) -> list[str]:
-        """Return the names of the files directly in a sub-folder, sorted."""
-        if self._zip is None:
-            return sorted(f"{folder}/{p.name}" for p in (self.path / folder).glob(f"*{suffix}"))
-        start = self._prefix + folder + "/"
-        names = [n.removeprefix(self._prefix) for n in self._zip.namelist() if n.startswith(start)]
-        return sorted(n for n in names if n.endswith(suffix) and n.count("/") == 1)
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return (self.path / name).is_file() if self._zip is None else self._prefix + name in self._zip.namelist()
-
-    def size(self, name: str) -> int:
-        """Return the bytes of a file, as they are packed in a zip; 0 where there is none."""
-        if not self.has(name):
-            return 0
-        if self._zip is None:
-            return (self.path / name).stat().st_size
-        return self._zip.getinfo(self._prefix + name).compress_size
-
-    @contextmanager
-    def opened(self, name: str) -> Iterator[BinaryIO]:
-        """Open a file for reading.
-
-        Raises:
-            UserError: it is missing or damaged.
-        """
-        where = self.where(name)
-        if self._zip is None:
-            with opened(self.path / name, self.tally) as file:
-                yield file
-            return
-        try:
-            member = self._zip.open(self._prefix + name)
-        except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError, ValueError) as error:
-            raise UserError(f"{where} cannot be unpacked ({error}); zip it anew.") from error
-        with reading(where), member:
-            yield io.BufferedReader(cast(io.BufferedIOBase, member), _BUFFER)
+    with reading(str(path)), Counted(path, tally) as raw, unpacked(raw, str(path)) as file:
+        yield file
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:

@@ -30,6 +30,15 @@ BROKEN: dict[str, Outcome] = {
     "line_too_long": Outcome("rejected", True, "a line over 64 MiB"),
 }
 
+# Kind of what was found in a text, or in a list, of a row that is accepted for all that.
+MENDED: dict[str, Outcome] = {
+    "recomposed": Outcome("accepted", False, "text with accents apart from their letters, joined (Unicode NFC)"),
+    "lone_surrogate": Outcome("accepted", False, "text with halves of characters, joined or replaced by U+FFFD"),
+    "html_entities": Outcome("accepted", False, "text with HTML entities as &amp;, kept as they stand"),
+    "empty_member": Outcome("accepted", False, "an empty member of a list of positives or negatives, left out"),
+    "metadata_value": Outcome("accepted", False, "a value of metadata that is NaN or infinite, left out"),
+}
+
 # Kind of what only the whole data set tells.
 SETTLED: dict[str, Outcome] = {
     "repeated": Outcome("merged", False, "the same row once more"),
@@ -45,4 +54,4 @@ SETTLED: dict[str, Outcome] = {
     "not_drawn": Outcome("rejected", False, "beyond max_train_queries"),
 }
 
-OUTCOMES = BROKEN | SETTLED
+OUTCOMES = BROKEN | MENDED | SETTLED

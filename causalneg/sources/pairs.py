@@ -1,33 +1,25 @@
 """Reads rows of a query, its positives and its negatives: the positives and negatives are the corpus."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from causalneg.errors import UserError
-from causalneg.sources.chat import MARK, as_pair
-from causalneg.sources.fields import Fields, Names, Row, checked_text
+from causalneg.sources.chat import COLUMNS, MARK, as_pair
+from causalneg.sources.fields import Fields, Row, unused_columns
 from causalneg.sources.items import PAIRS, BrokenError, Dataset, PairRow, SourceRow
+from causalneg.sources.names import PAIR_NAMES
 from causalneg.sources.opening import Tally, digest_of
 from causalneg.sources.tables import as_rows, read_table
+from causalneg.sources.values import checked_text
 
-NAMES: dict[str, Names] = {
-    "query": ("query", "anchor", "question"),
-    "positive": (
-        *("positive", "positives", "pos", "positive_passages", "positive_ctxs"),
-        *("passage", "context", "answer", "document", "response"),
-    ),
-    "negative": (
-        *("negative", "negatives", "neg", "negative_passages", "hard_negatives", "hard_negative_ctxs"),
-        *("rejected_response",),
-    ),
-    "title": ("title",),
-    "split": ("split",),
-}
-_NUMBERED = re.compile(r"negative_[0-9]{1,6}")
-_CHAT = ("messages", MARK, "negative_messages")
+
+def _is_blank(member: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Whether there is nothing in a member of a list: none, a blank text, or an object whose text and title are."""
+    if isinstance(member, dict):
+        return not member or ("text" in member and _is_blank(member["text"]) and _is_blank(member.get("title")))
+    return member is None or (isinstance(member, str) and (not member or member.isspace()))
 
 
 def _text(value: Any, name: str | int, title: str) -> tuple[str, str]:  # noqa: ANN401 - any JSON
@@ -37,22 +29,41 @@ def _text(value: Any, name: str | int, title: str) -> tuple[str, str]:  # noqa: 
     return title, checked_text(value, name)
 
 
-def _texts(value: Any, name: str | int, title: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
-    """Yield (title, text) of a text, of an object that holds both, or of a list of either; never of letters."""
-    for element in value if isinstance(value, list) else [value]:
-        yield _text(element, name, title)
+def _texts(value: Any, name: str | int, title: str = "") -> tuple[list[tuple[str, str]], int]:  # noqa: ANN401 - any JSON
+    """Return (title, text) of a text, of an object that holds both, or of a list of either; never of letters.
+
+    Beside them, how many members of the list were left out since there is nothing in them.
+    """
+    if not isinstance(value, list):
+        return [_text(value, name, title)], 0
+    filled = [member for member in value if not _is_blank(member)]
+    return [_text(member, name, title) for member in filled], len(value) - len(filled)
 
 
-def _negatives(row: Row, fields: Fields) -> Iterator[tuple[str, str]]:
-    """Yield the negatives of a row, from every field that holds some, in the order of their names."""
-    names = list(fields.names["negative"])
-    if "negative" not in fields.given:
-        numbered = [n for n in row if isinstance(n, str) and _NUMBERED.fullmatch(n)]
-        names += sorted(numbered, key=lambda n: int(str(n).split("_")[1]))
-    for name in names:
-        value = row.get(name)
-        if value is not None and value != "":  # an empty cell: this row has one negative less
-            yield from _texts(value, name)
+def _positives(row: Row, fields: Fields) -> tuple[list[tuple[str, str]], int]:
+    """Return the positives of a row: of the first field that holds some, and of the numbered ones."""
+    first, found = fields.required(row, "positive")
+    title = fields.text(row, "title", default="")
+    texts, left_out = _texts(found, first, title)
+    for name, value in fields.numbered_of(row, "positive"):
+        if name != first:
+            more, empty = _texts(value, name)
+            texts, left_out = texts + more, left_out + empty
+    if not texts:
+        raise BrokenError("missing_field", f"field {first!r} is empty; give each row a positive there")
+    return texts, left_out
+
+
+def _negatives(row: Row, fields: Fields) -> tuple[list[tuple[str, str]], int]:
+    """Return the negatives of a row, from every field that holds some."""
+    texts: list[tuple[str, str]] = []
+    left_out = 0
+    for name, value in fields.several(row, "negative"):
+        if isinstance(value, str) and value.isspace():  # an empty cell: this row has one negative less
+            continue
+        more, empty = _texts(value, name)
+        texts, left_out = texts + more, left_out + empty
+    return texts, left_out
 
 
 def pair_of(row: Row, file: str, line: int, fields: Fields, split: str | None = None) -> PairRow:
@@ -62,24 +73,17 @@ def pair_of(row: Row, file: str, line: int, fields: Fields, split: str | None = 
         BrokenError: it holds none.
     """
     if MARK in row and "positive" not in fields.given:
+        fields.leave_out(name for name in row if name not in COLUMNS)
         row = as_pair(row)
     query = fields.text(row, "query")
-    name, found = fields.required(row, "positive")
-    positives = tuple(_texts(found, name, fields.text(row, "title", default="")))
-    if not positives:
-        raise BrokenError("missing_field", f"field {name!r} is empty; give each row a positive there")
+    positives, empty = _positives(row, fields)
+    negatives, empty_too = _negatives(row, fields)
     own = fields.text(row, "split", default="")
-    return PairRow(query, positives, tuple(_negatives(row, fields)), own or split, file, line)
-
-
-def wanted_columns(fields: Fields) -> Callable[[str], bool]:
-    """Return which columns pairs can come from; the others are not read."""
-    names = {name for several in fields.names.values() for name in several} | set(_CHAT)
-    return lambda name: name in names or bool(_NUMBERED.fullmatch(name))
+    return PairRow(query, tuple(positives), tuple(negatives), own or split, file, line, empty + empty_too)
 
 
 def _rows(path: Path, tally: Tally, fields: Fields) -> Iterator[SourceRow]:
-    records = read_table(path, tally, fields, wanted_columns(fields))
+    records = read_table(path, tally, fields, COLUMNS)
     yield from as_rows(records, PAIRS, str(path), partial(pair_of, fields=fields))
 
 
@@ -89,7 +93,7 @@ def read_pairs(path: Path, names: Mapping[str, Any]) -> Dataset:
     Raises:
         UserError: the user's names of fields are wrong, or the file cannot be read.
     """
-    tally, fields = Tally(), Fields(names, NAMES)
+    tally, fields = Tally(), Fields(names, PAIR_NAMES)
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -100,4 +104,5 @@ def read_pairs(path: Path, names: Mapping[str, Any]) -> Dataset:
         total=size,
         unit="MB",
         done=lambda: tally.bytes,
+        unused=lambda: unused_columns({str(path): fields}),
     )

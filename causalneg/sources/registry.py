@@ -56,5 +56,5 @@ def open_dataset(settings: ImportSettings) -> Dataset:
         return read_pairs(path, names)
     raise UserError(
         f"{source} is no BEIR folder or .zip, no folder of save_to_disk and none of {', '.join(SUFFIXES)} "
-        "(plain, .gz or .zst); convert it to one of them."
+        "(plain, .gz or .zst); unpack it or convert it to one of them."
     )

@@ -19,12 +19,14 @@ from causalneg.sources.summary import show
 from causalneg.workspace import Counts, Manifest, StageRun, Workspace
 
 _MB = 1 << 20
+_FILES_NAMED = 100  # of those not read, in the manifest
 _SHOWN_EVERY = 1000  # rows between two steps of the progress
 
 
 @contextmanager
-def _staging(workspace: Workspace, stage: StageRun, config: Config) -> Iterator[Staging]:
+def _staging(stage: StageRun, config: Config) -> Iterator[Staging]:
     """Open the file that holds what is not yet settled; it goes when all is written."""
+    workspace = stage.workspace
     folder = workspace.local_folder("staging") if workspace.is_local else cache_dir() / "import"
     path = folder / f"{content_id(workspace.root_url, stage.key)}.sqlite"
     if not stage.resumed:
@@ -87,25 +89,32 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         UserError: the data is missing, or broken beyond what the settings allow.
     """
     settings = config.import_
-    dataset = open_dataset(settings)  # before begin(): a mistyped name must not cost an earlier import
+    dataset = open_dataset(settings)
     determines = {"import": settings, "seed": config.seed, "content": dataset.digest()}
-    stage = workspace.begin("import", determines, inputs=[])
+    stage = workspace.begin("import", determines, inputs=[], say=report.line)
     if stage.done:
         report.line(f"import: already done ({stage.done.details['passages']} passages)")
         return stage.done
-    with _staging(workspace, stage, config) as staging:
-        _take(dataset, staging, workspace, report)
+    with _staging(stage, config) as staging:
+        _take(dataset, staging, stage.workspace, report)
         settle(staging, settings, config.seed)
-        write_settled(staging, workspace)
+        write_settled(staging, stage.workspace)
         splits = query_counts(staging.database)
     rows, outcomes = staging.tally, staging.outcomes
     passages = rows["passages"]["accepted"]
-    show(report, passages, splits, rows, outcomes)
+    details = {
+        "passages": passages,
+        "splits": splits,
+        "rows": rows,
+        "outcomes": outcomes,
+        "columns_not_used": dataset.unused(),
+        "files_not_read": list(dataset.unread[:_FILES_NAMED]),
+    }
+    show(report, details)
     queries = rows[QUERIES]
     counts = Counts(
         rows_in=queries["read"],
         accepted=queries["accepted"],
         rejected=queries["read"] - queries["accepted"],
     )
-    details = {"passages": passages, "splits": splits, "rows": rows, "outcomes": outcomes}
     return stage.finish(counts, details=details)

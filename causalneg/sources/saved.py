@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalneg.errors import UserError
-from causalneg.sources.fields import Fields
+from causalneg.sources.chat import COLUMNS
+from causalneg.sources.fields import Fields, unused_columns
+from causalneg.sources.folder import files_below
 from causalneg.sources.items import PAIRS, Dataset, SourceRow
+from causalneg.sources.names import PAIR_NAMES
 from causalneg.sources.opening import digest_of, reading
-from causalneg.sources.pairs import NAMES, pair_of, wanted_columns
+from causalneg.sources.pairs import pair_of
 from causalneg.sources.tables import Record, arrow_rows, as_rows
 
 if TYPE_CHECKING:
     import datasets
 
 _BATCH = 1000
+_READ = (".arrow", ".json")
 _MARKS = ("dataset_dict.json", "dataset_info.json")
 
 
@@ -46,11 +50,10 @@ def _records(table: "datasets.Dataset", columns: list[str]) -> Iterator[Record]:
 
 
 def _rows(path: Path, tables: "dict[str | None, datasets.Dataset]", fields: Fields) -> Iterator[SourceRow]:
-    wanted = wanted_columns(fields)
     for split, table in tables.items():
         where = str(path / split) if split else str(path)
         fields.check(table.column_names, where)
-        columns = [name for name in table.column_names if wanted(name)]
+        columns = fields.wanted(table.column_names, COLUMNS)
         with reading(where):
             records = _records(table, columns) if columns else iter(())
             yield from as_rows(records, PAIRS, where, partial(pair_of, fields=fields, split=split))
@@ -62,10 +65,13 @@ def read_saved(path: Path, names: Mapping[str, Any]) -> Dataset:
     Raises:
         UserError: the folder is damaged, or the user's names of fields are wrong.
     """
-    fields, tables = Fields(names, NAMES), _load(path)
-    files = sorted(p for p in path.rglob("*") if p.suffix in (".arrow", ".json"))
+    fields, tables = Fields(names, PAIR_NAMES), _load(path)
+    there = list(files_below(path))
+    files = sorted(path / name for name in there if name.endswith(_READ))
     return Dataset(
         digest=partial(digest_of, files),
         rows=partial(_rows, path, tables, fields),
         total=sum(len(table) for table in tables.values()),
+        unread=[name for name in there if not name.endswith(_READ)],
+        unused=lambda: unused_columns({str(path): fields}),
     )

@@ -14,7 +14,8 @@ from causalneg.records import Qrel, Query, Record, Rejected, arrow_schema
 from causalneg.sources.items import EXCERPT, JUDGEMENTS, PASSAGES, QUERIES
 from causalneg.sources.outcomes import OUTCOMES
 from causalneg.sources.staging import Staging, place
-from causalneg.workspace import PART_ROWS, Workspace
+from causalneg.storage import PART_ROWS
+from causalneg.workspace import Workspace
 
 _REASONS = {
     "unknown_query": "there is no query {query!r} in the queries",
@@ -38,6 +39,14 @@ UPDATE judgements SET outcome = CASE score WHEN first THEN 'repeated' ELSE 'conf
         WINDOW same AS (PARTITION BY query, passage, split ORDER BY number)
     )
     WHERE number = again AND nth > 1;
+"""
+_SWAPPED = """
+SELECT file, min(line) FILTER (WHERE swapped), sum(swapped), count(*) FROM (
+    SELECT file, line, outcome IN ('unknown_query', 'unknown_passage')
+        AND EXISTS (SELECT 1 FROM passages WHERE id = judgements.query)
+        AND EXISTS (SELECT 1 FROM queries WHERE id = judgements.passage) AS swapped
+    FROM judgements
+) GROUP BY file HAVING 2 * sum(swapped) > count(*) ORDER BY file LIMIT 1
 """
 _WITHOUT = """
 UPDATE queries SET outcome = 'without_judgement'
@@ -95,6 +104,22 @@ def _draw(database: sqlite3.Connection, limit: int, seed: int) -> None:
     _run(database, _NOT_DRAWN)
 
 
+def _stop_if_swapped(database: sqlite3.Connection) -> None:
+    """Make sure that in no file most judgements name a passage as query and a query as passage.
+
+    Raises:
+        UserError: in one they do.
+    """
+    found = database.execute(_SWAPPED).fetchone()
+    if found:
+        file, line, swapped, judged = found
+        raise UserError(
+            f"{place(file, line)}: {swapped:,} of {judged:,} judgements name a passage where the query belongs and a "
+            "query where the passage does; the columns are query-id, corpus-id, score, in this order unless the first "
+            "line names them."
+        )
+
+
 def _stop_if_strict(database: sqlite3.Connection) -> None:
     kinds = ", ".join(f"'{kind}'" for kind, outcome in OUTCOMES.items() if outcome.strict)
     first = database.execute(
@@ -126,6 +151,7 @@ def settle(staging: Staging, settings: ImportSettings, seed: int) -> None:
         (distinct,) = database.execute("SELECT count(*) FROM (SELECT 1 FROM passages GROUP BY hash)").fetchone()
         staging.note("duplicate_text", accepted - distinct)
     _run(database, _UNKNOWN)
+    _stop_if_swapped(database)
     if settings.strict:
         _stop_if_strict(database)
     _run(database, _WITHOUT)

@@ -16,7 +16,6 @@ import pyarrow as pa
 from causalneg.config import ImportSettings
 from causalneg.errors import UserError
 from causalneg.records import Passage, arrow_schema, content_id
-from causalneg.sources.fields import excerpt
 from causalneg.sources.items import (
     JUDGEMENTS,
     PAIRS,
@@ -29,8 +28,12 @@ from causalneg.sources.items import (
     QueryRow,
     SourceRow,
 )
+from causalneg.sources.names import usual_split
 from causalneg.sources.outcomes import BROKEN, OUTCOMES
-from causalneg.workspace import PART_ROWS, Workspace
+from causalneg.sources.texts import settled, whole
+from causalneg.sources.values import excerpt
+from causalneg.storage import PART_ROWS
+from causalneg.workspace import Workspace
 
 _PART_CHARACTERS = 50_000_000  # of a part's texts, so that a part of long texts fits into memory, too
 _COMMIT_ROWS = 100_000  # rows between two commits where few passages come
@@ -56,7 +59,7 @@ _MERGING = "CREATE INDEX IF NOT EXISTS passages_hash ON passages (hash) WHERE ke
 
 def place(file: str, line: int) -> str:
     """Return how the place of a row is named to the user."""
-    by_lines = file.endswith((".jsonl", ".csv", ".tsv", ".txt", ".gz", ".zst"))
+    by_lines = file.endswith((".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".gz", ".zst"))
     return f"{file}, {'line' if by_lines else 'row'} {line}"
 
 
@@ -138,7 +141,7 @@ class Staging:
             raise UserError(f"{place(file, line)}: {reason}.")
         self._count(rows, "rejected")
         self.note(kind)
-        values = (rows, kind, _clean(reason), file, line, _clean(shown))
+        values = (rows, kind, whole(reason), file, line, whole(shown))
         self.database.execute(
             "INSERT INTO rejected (rows, kind, reason, file, line, excerpt) VALUES (?, ?, ?, ?, ?, ?)", values
         )
@@ -164,8 +167,11 @@ class Staging:
             self._count(row.rows, "read")
             self._reject(*row)
 
-    def _passage(self, name: str, title: str, text: str, file: str, line: int, metadata: str = "") -> None:
-        name, title, text = _clean(name), self._cut(_clean(title)), self._cut(_clean(text))
+    def _passage(
+        self, name: str, title: str, text: str, file: str, line: int, metadata: str = "", left_out: int = 0
+    ) -> None:
+        name, title, text = whole(name), self._text(title), self._text(text)
+        self.note("metadata_value", left_out)
         digest = _digest(title, text)
         kept = None
         if self._merging:
@@ -182,11 +188,11 @@ class Staging:
             self._ids.append(name)
             self._titles.append(title)
             self._texts.append(text)
-            self._metadata.append(_clean(metadata))
+            self._metadata.append(whole(metadata))
             self._characters += len(title) + len(text) + len(metadata)
 
     def _query(self, name: str, text: str, file: str, line: int) -> None:
-        name, text = _clean(name), self._cut(_clean(text))
+        name, text = whole(name), self._text(text)
         self._count(QUERIES, "read")
         values = (name, text, file, line)
         taken = self.database.execute(
@@ -205,7 +211,7 @@ class Staging:
 
     def _judgement(self, query: str, passage: str, score: int, split: str | None, file: str, line: int) -> None:
         self._count(JUDGEMENTS, "read")
-        values = (_clean(query), _clean(passage), score, split and _clean(split), file, line)
+        values = (whole(query), whole(passage), score, split and usual_split(whole(split)), file, line)
         self.database.execute(
             "INSERT INTO judgements (query, passage, score, split, file, line) VALUES (?, ?, ?, ?, ?, ?)", values
         )
@@ -213,6 +219,7 @@ class Staging:
     def _pair(self, row: PairRow) -> None:
         self._count(PAIRS, "read")
         self._count(PAIRS, "accepted")
+        self.note("empty_member", row.left_out)
         file, line = row.file, row.line
         text = self._shortened(row.query)
         query = content_id("query", text)
@@ -224,9 +231,12 @@ class Staging:
                 self._judgement(query, passage, score, row.split, file, line)
 
     def _shortened(self, text: str) -> str:
-        return _clean(text)[: self._settings.max_characters]
+        return settled(text)[0][: self._settings.max_characters]
 
-    def _cut(self, text: str) -> str:
+    def _text(self, text: str) -> str:
+        text, kinds = settled(text)
+        for kind in kinds:
+            self.note(kind)
         if len(text) <= self._settings.max_characters:
             return text
         self.note("cut")
@@ -303,11 +313,6 @@ class Staging:
 
 def _part(number: int) -> str:
     return f"corpus/part-{number:06d}.parquet"
-
-
-def _clean(text: str) -> str:
-    """Return a text as UTF-8 can hold it: a lone surrogate is no text, it cannot be stored or tokenised."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _digest(title: str, text: str) -> bytes:

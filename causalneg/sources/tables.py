@@ -3,20 +3,25 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from causalneg.errors import UserError
-from causalneg.sources.fields import Fields, Row, excerpt
+from causalneg.sources.fields import Fields, Row
 from causalneg.sources.items import BrokenError, BrokenRow, SourceRow
-from causalneg.sources.jsonarray import array_elements
+from causalneg.sources.jsonarray import array_elements, array_member
 from causalneg.sources.opening import Tally, numbered_lines, opened, plain_suffix
+from causalneg.sources.values import excerpt
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+JSON_LINES = (".jsonl", ".ndjson")
+SUFFIXES = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+_MEMBERS = ("data", "rows")  # of an object that is a whole file, those that may hold the rows
+_DELIMITERS = ("\t", ",", ";", "|")
 _CELL_CHARACTERS = 16 << 20  # an open quote swallows at most so much
 _BATCH = 1000  # rows of a table turned into Python at a time
 
@@ -61,33 +66,69 @@ def json_lines(file: BinaryIO) -> Iterator[Record]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 why = getattr(error, "msg", None) or str(error)
-                yield number, Fault("invalid_row", f"not valid JSON ({why})", excerpt(line))
+                remedy = "; name it .json if it is one array" if number == 1 and line.lstrip()[0] == "[" else ""
+                yield number, Fault("invalid_row", f"not valid JSON ({why}){remedy}", excerpt(line))
                 continue
             yield number, _object(value, line)
 
 
-def _json(file: BinaryIO, where: str) -> Iterator[Record]:
-    """Stream the objects of a JSON array, numbered from 1, or of a file that holds one a line."""
-    assert isinstance(file, io.BufferedReader)
-    if file.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
+def _is_array(file: io.BufferedReader) -> bool:
+    return file.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def _is_lines(file: io.BufferedReader) -> bool:
+    """Whether a file's first line is an object by itself, and another line follows."""
+    lines = (raw for _, raw in numbered_lines(file) if raw is None or raw.strip())
+    first = next(lines, None)
+    try:
+        return first is not None and isinstance(json.loads(first), dict) and next(lines, b"") != b""
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows_member(path: Path) -> str | None:
+    """Return the member that holds the rows, where a file is one object; None where it is an array or has lines."""
+    for holds_rows in (_is_array, _is_lines):
+        with opened(path, Tally()) as file:
+            if holds_rows(cast(io.BufferedReader, file)):
+                return None
+    with opened(path, Tally()) as file:
+        return array_member(file, str(path), _MEMBERS)
+
+
+def _json(path: Path, file: BinaryIO, where: str) -> Iterator[Record]:
+    """Stream the objects of a JSON array, numbered from 1, or of a file that holds one a line.
+
+    The array may be a member of an object, as `{"data": […]}`.
+    """
+    member = _rows_member(path)
+    if member is None and not _is_array(cast(io.BufferedReader, file)):
         yield from json_lines(file)
         return
-    for number, value in enumerate(array_elements(file, where), 1):
+    for number, value in enumerate(array_elements(file, where, member), 1):
         yield number, _object(value, value)
 
 
-def _separated(file: BinaryIO, where: str, delimiter: str, fields: Fields) -> Iterator[Record]:
+def _delimiter(first: str, usual: str) -> str:
+    """Return what parts the columns: the usual one unless it parts nothing in the first line, and another does."""
+    return usual if usual in first else next((d for d in _DELIMITERS if d in first), usual)
+
+
+def _separated(file: BinaryIO, where: str, usual: str, fields: Fields) -> Iterator[Record]:
     """Stream the rows of a CSV or TSV file; in TSV, quotes are letters like others, as is usual for corpora."""
     too_long: list[int] = []
 
-    def lines() -> Iterator[str]:
+    def texts() -> Iterator[str]:
         for number, raw in numbered_lines(file):
             if raw is None:
                 too_long.append(number)
             yield "\n" if raw is None else raw.decode("utf-8", "surrogateescape")
 
+    lines = texts()
+    first = next(lines, "")
+    delimiter = _delimiter(first, usual)
     columns: list[Any] = []
-    for number, row in _cells_of(lines(), delimiter):
+    for number, row in _cells_of(chain([first], lines), delimiter, quoted=(usual, delimiter) != ("\t", "\t")):
         while too_long:
             yield too_long.pop(0), TOO_LONG
         if isinstance(row, Fault):
@@ -102,13 +143,11 @@ def _separated(file: BinaryIO, where: str, delimiter: str, fields: Fields) -> It
     yield from ((number, TOO_LONG) for number in too_long)
 
 
-def _cells_of(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | Fault]]:
+def _cells_of(lines: Iterator[str], delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str] | Fault]]:
     """Stream the cells of each row with the row's first line; empty lines are left out."""
     csv.field_size_limit(_CELL_CHARACTERS)
-    if delimiter == "\t":
-        rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    else:
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         first = rows.line_num + 1
         try:
@@ -158,7 +197,7 @@ def arrow_rows(batch: pa.RecordBatch, first: int) -> Iterator[Record]:
     yield from enumerate(rows, first)
 
 
-def _parquet(file: BinaryIO, where: str, fields: Fields, wanted: Callable[[str], bool]) -> Iterator[Record]:
+def _parquet(file: BinaryIO, where: str, fields: Fields, also: Collection[str]) -> Iterator[Record]:
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False)
         names = parquet.schema_arrow.names
@@ -166,31 +205,31 @@ def _parquet(file: BinaryIO, where: str, fields: Fields, wanted: Callable[[str],
         raise UserError(f"{where} has a column whose name is not UTF-8; write it anew.") from error
     fields.check(names, where)
     number = 1
-    for batch in parquet.iter_batches(batch_size=_BATCH, columns=[n for n in names if wanted(n)]):
+    for batch in parquet.iter_batches(batch_size=_BATCH, columns=fields.wanted(names, also)):
         yield from arrow_rows(batch, number)
         number += batch.num_rows
 
 
-def read_table(path: Path, tally: Tally, fields: Fields, wanted: Callable[[str], bool]) -> Iterator[Record]:
+def read_table(path: Path, tally: Tally, fields: Fields, also: Collection[str] = ()) -> Iterator[Record]:
     """Stream a file's rows with their line (or, in JSON arrays and Parquet, their number).
 
     Args:
         path: one of `SUFFIXES`; all but Parquet may be compressed.
         tally: counts the bytes read.
         fields: the user's names, which must be there where columns have names.
-        wanted: which columns of a Parquet file are read.
+        also: columns of a Parquet file that are read beside those which a field can come from.
 
     Raises:
         UserError: the file is missing or damaged, or a column that the user names is missing.
     """
     suffix, where = plain_suffix(path), str(path)
     with opened(path, tally) as file:
-        if suffix == ".jsonl":
+        if suffix in JSON_LINES:
             yield from json_lines(file)
         elif suffix == ".json":
-            yield from _json(file, where)
+            yield from _json(path, file, where)
         elif suffix == ".parquet":
-            yield from _parquet(file, where, fields, wanted)
+            yield from _parquet(file, where, fields, also)
         else:
             yield from _separated(file, where, "\t" if suffix == ".tsv" else ",", fields)
 

@@ -6,24 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from causalneg.errors import UserError
-from causalneg.sources.fields import CORPUS_NAMES, Fields, passage_of
+from causalneg.sources.fields import Fields, passage_of, unused_columns
 from causalneg.sources.items import PASSAGES, Dataset, SourceRow
+from causalneg.sources.names import CORPUS_NAMES, QREL_NAMES
 from causalneg.sources.opening import Tally, digest_of, opened
 from causalneg.sources.qrels import read_qrels
 from causalneg.sources.tables import as_rows, read_table
-from causalneg.sources.topics import read_topics
+from causalneg.sources.topics import read_topics, topic_fields
 
 
 def _rows(
-    corpus: Path, topics: list[Path], qrels: Mapping[str, Path], tally: Tally, fields: Fields
+    corpus: Path, topics: list[Path], qrels: Mapping[str, Path], tally: Tally, fields: Mapping[str, Fields]
 ) -> Iterator[SourceRow]:
-    records = read_table(corpus, tally, fields, lambda name: any(name in names for names in fields.names.values()))
-    yield from as_rows(records, PASSAGES, str(corpus), partial(passage_of, fields=fields))
+    of_corpus = fields[str(corpus)]
+    yield from as_rows(
+        read_table(corpus, tally, of_corpus), PASSAGES, str(corpus), partial(passage_of, fields=of_corpus)
+    )
     for path in topics:
-        yield from read_topics(path, tally)
+        yield from read_topics(path, tally, fields[str(path)])
     for split, path in qrels.items():
         with opened(path, tally) as file:
-            yield from read_qrels(file, split, str(path))
+            yield from read_qrels(file, split, str(path), fields[str(path)])
 
 
 def read_trec(corpus: Path, names: Mapping[str, Any], topics: Mapping[str, str], qrels: Mapping[str, str]) -> Dataset:
@@ -48,11 +51,14 @@ def read_trec(corpus: Path, names: Mapping[str, Any], topics: Mapping[str, str],
     for path in files:
         if not path.is_file():
             raise UserError(f"{path} does not exist or is no file; see import.source, import.topics, import.qrels.")
-    tally, fields = Tally(), Fields(names, CORPUS_NAMES)
+    tally, fields = Tally(), {str(corpus): Fields(names, CORPUS_NAMES)}
+    fields |= {str(path): topic_fields(path) for path in queries}
+    fields |= {str(path): Fields({}, QREL_NAMES) for path in judged.values()}
     return Dataset(
         digest=lambda: digest_of(files) + " " + " ".join(judged),
         rows=partial(_rows, corpus, queries, judged, tally, fields),
         total=sum(p.stat().st_size for p in files),
         unit="MB",
         done=lambda: tally.bytes,
+        unused=lambda: unused_columns(fields),
     )

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from causalneg.errors import UserError
-from causalneg.sources.fields import checked_text, excerpt
+from causalneg.sources.contents import COMPRESSIONS
+from causalneg.sources.folder import is_hidden, variants
 from causalneg.sources.items import (
     PASSAGES,
     QUERIES,
@@ -26,7 +27,8 @@ from causalneg.sources.items import (
     SourceRow,
 )
 from causalneg.sources.jsonarray import array_elements
-from causalneg.sources.opening import Tally, digest_of, opened
+from causalneg.sources.opening import Tally, digest_of, existing, opened, plain_suffix
+from causalneg.sources.values import checked_text, excerpt
 
 PASSAGE_WORDS = 100
 _SPLITS = ("train", "dev")  # those with answers
@@ -49,9 +51,9 @@ def is_triviaqa(path: Path) -> bool:
     """Whether a path is TriviaQA's folder, or one of its files of questions."""
     if path.is_dir():
         return (path / "qa").is_dir() and (path / "evidence").is_dir()
-    if path.suffix.lower() != ".json":
+    if plain_suffix(path) != ".json":
         return False
-    with path.open("rb") as file:
+    with opened(path, Tally()) as file:
         return _HEAD.match(file.read(256)) is not None
 
 
@@ -61,7 +63,7 @@ def _question_files(path: Path) -> list[Path]:
     Raises:
         UserError: there are none with answers.
     """
-    files = [path] if path.is_file() else [path / "qa" / f"wikipedia-{split}.json" for split in _SPLITS]
+    files = [path] if path.is_file() else [existing(path / "qa" / f"wikipedia-{split}.json") for split in _SPLITS]
     files = [file for file in files if file.is_file()]
     if not files:
         raise UserError(f"{path / 'qa'} holds no wikipedia-train.json or wikipedia-dev.json; unpack TriviaQA anew.")
@@ -69,6 +71,12 @@ def _question_files(path: Path) -> list[Path]:
         if "without-answers" in file.name:
             raise UserError(f"{file} has no answers, so no passage is known to be relevant; take the file of dev.")
     return files
+
+
+def _other_questions(path: Path, read: list[Path]) -> list[str]:
+    """Return the files of questions in TriviaQA's folder that are not read."""
+    there = sorted(file for file in (path / "qa").iterdir() if not is_hidden(file.name))
+    return [f"qa/{file.name}" for file in there if file not in read]
 
 
 def _evidence_of(file: Path) -> Path:
@@ -158,12 +166,20 @@ def _path(evidence: Path, document: _Document) -> Path:
     Raises:
         BrokenError: there is none.
     """
-    path = evidence / document.name
+    path = existing(evidence / document.name)
     if path.is_file():
         return path
     if other := _listing(path.parent).get(_plain(path.name)):
         return path.with_name(other)
     raise BrokenError("missing_file", f"field {document.field!r} names {path}, which is not there")
+
+
+def _content(path: Path) -> bytes:
+    """Return what is in a document, whatever it begins with."""
+    if path.suffix.lower() not in COMPRESSIONS:
+        return path.read_bytes()
+    with opened(path, Tally()) as file:
+        return file.read()
 
 
 @lru_cache(maxsize=64)
@@ -174,7 +190,7 @@ def _passages(path: Path) -> tuple[str, ...]:
         BrokenError: it holds no text.
     """
     try:
-        words = path.read_text(encoding="utf-8").split()
+        words = _content(path).decode().split()
     except UnicodeDecodeError as error:
         raise BrokenError("not_utf8", f"{path} is not UTF-8") from error
     if not words:
@@ -250,7 +266,7 @@ def _rows(files: list[Path], evidence: Path, tally: Tally) -> Iterator[SourceRow
 
 def _digest(files: list[Path], evidence: Path) -> str:
     """Return what changes with the questions, or with number and size of the documents, too many to read for it."""
-    sizes = [p.stat().st_size for p in evidence.rglob("*.txt")]
+    sizes = [p.stat().st_size for name in variants(["*.txt"]) for p in evidence.rglob(name)]
     return f"{digest_of(files)} evidence:{len(sizes)}:{sum(sizes)}"
 
 
@@ -273,4 +289,5 @@ def read_triviaqa(path: Path) -> Dataset:
         total=2 * sum(file.stat().st_size for file in files),
         unit="MB",
         done=lambda: tally.bytes,
+        unread=[] if path.is_file() else _other_questions(path, files),
     )

@@ -28,6 +28,9 @@ def embed_together(encoder: Encoder, data: Data, kind: Kind, numbers: np.ndarray
 
     Returns:
         fp32 `[numbers, dim]`, in every worker.
+
+    Raises:
+        FloatingPointError: one of them is not finite; every worker raises it.
     """
     vectors = torch.zeros(len(numbers), encoder.dimension, device=encoder.device)
     lengths = data.lengths(kind, numbers)
@@ -43,6 +46,8 @@ def embed_together(encoder: Encoder, data: Data, kind: Kind, numbers: np.ndarray
     finally:
         encoder.dropout = dropout
     workers.add_up(vectors)
+    if not vectors.isfinite().all():
+        raise FloatingPointError(f"a vector of a {kind} is not finite")
     return vectors
 
 
@@ -64,7 +69,11 @@ class Dev:
         self._rows = np.sort(draw.choice(np.asarray(rows), min(_DIAGNOSED, len(rows)), replace=False))
 
     def __call__(self) -> dict[str, float]:
-        """Return nDCG@10, if there are dev queries, the diagnostics, and the seconds it took."""
+        """Return nDCG@10, if there are dev queries, the diagnostics, and the seconds it took.
+
+        Raises:
+            FloatingPointError: a vector is not finite.
+        """
         started = time.monotonic()
         found = self._retrieval() | {f"diagnostics/{name}": value for name, value in self._diagnostics().items()}
         return found | {"seconds": time.monotonic() - started}

@@ -22,6 +22,7 @@ from causalneg.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
+    from ray.train import UserCallback
 
     from causalneg.training.encoder.encoder import Encoder, Precision
     from causalneg.training.workers import Workers
@@ -84,17 +85,15 @@ def _common_precision(settings: TrainSettings, device: "torch.device", workers: 
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Train in one worker, unless a worker before has given up.
+    """Train in one worker.
 
     Ray starts all workers anew after whatever one of them raises. What would come again is written down first: then
-    they return at once, and the driver says it.
+    `_stop_for_good` ends the run, and the driver says it.
     """
     import ray.train
 
     job = Job(**config)
-    workspace = Workspace(job.root)
-    if workspace.exists(_GIVEN_UP):
-        return
+    workspace = Workspace(job.root, building="train")
     try:
         if ray.train.get_context().get_world_rank() == 0:
             _note_start(workspace)
@@ -194,8 +193,8 @@ def _data(
         data = Data(folder)
     if not len(data["rows.train"]):
         raise UserError(
-            f"None of the {data.facts['pairs']} train pairs of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate."
+            f"None of the {data.facts['pairs']} train pairs of {workspace.root_url} can be trained on: they have no "
+            "accepted negative that differs from the positive; look at the thresholds of mine and generate."
         )
     return data
 
@@ -221,6 +220,19 @@ def _require_resources(settings: TrainSettings) -> dict[str, float]:
     return each
 
 
+def _stop_for_good(root: str) -> "UserCallback":
+    """Return what keeps Ray from starting workers anew after a mistake of the user: no other node mends it."""
+    from ray.train import UserCallback
+
+    class StopForGood(UserCallback):
+        def after_exception(self, run_context: object, worker_exceptions: object) -> None:
+            workspace = Workspace(root)
+            if workspace.exists(_GIVEN_UP):  # an error raised here ends the run, and with it the other workers
+                raise UserError(json.loads(workspace.read_bytes(_GIVEN_UP)))
+
+    return StopForGood()
+
+
 def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
     """Run Ray Train to its end."""
     import ray.train
@@ -238,6 +250,7 @@ def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(storage),
+            callbacks=[_stop_for_good(job.root)],
             failure_config=ray.train.FailureConfig(
                 max_failures=-1,  # `_note_start` gives up
                 controller_failure_limit=_MAX_STARTS,  # type: ignore[call-arg]
@@ -292,9 +305,19 @@ def _say(data: Data, steps: int, report: Reporter) -> None:
         f"train: {facts['rows']:,} of {facts['pairs']:,} pairs with {facts['mined']:,} mined and "
         f"{facts['generated']:,} generated negatives, {steps:,} steps"
     )
+    if alone := facts.get("without_negative", 0):  # a store that is resumed may be older than this count
+        left_out = facts["rows"] < facts["pairs"]
+        report.line(
+            f"train: {alone:,} pairs have no negative of their own"
+            + (
+                ", and are left out; train.loss.candidates in_batch or global trains on them, too"
+                if left_out
+                else "; the other passages of their batch are their candidates"
+            )
+        )
     if facts["dev_query"]:
         report.line(f"train: watched on {facts['dev_query']:,} dev queries and {facts['dev_passage']:,} passages")
-    if facts["false_negatives"]:
+    if facts.get("false_negatives"):
         report.line(
             f"train: {facts['false_negatives']:,} mined passages left out: they were found to answer their query"
         )
@@ -329,7 +352,7 @@ def launch(
     """Train with Ray Train, from the newest checkpoint on, and write `model/`.
 
     Args:
-        workspace: a local one.
+        workspace: a local one, as the stage sees it.
         model: encoder to start from.
         settings: of the stage.
         seed: of all that is drawn.
@@ -358,12 +381,12 @@ def launch(
             while not outcome.done():
                 time.sleep(_POLL)
                 watcher.look()
+            if workspace.exists(_GIVEN_UP):
+                raise UserError(json.loads(workspace.read_bytes(_GIVEN_UP)))
             outcome.result()
             watcher.look()
         finally:
             watcher.close()
-    if workspace.exists(_GIVEN_UP):
-        raise UserError(json.loads(workspace.read_bytes(_GIVEN_UP)))
     return dict(json.loads(workspace.read_bytes(_SUMMARY)))
 
 

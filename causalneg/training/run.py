@@ -1,17 +1,20 @@
 """The train stage: encoder and negatives in, trained encoder out."""
 
 import importlib.metadata
-import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from causalneg import __version__
-from causalneg.config import Config
+from causalneg.config import Config, EncoderSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.examples import accepted
 from causalneg.false_negatives import verdict_stages
-from causalneg.models import ResolvedModel, resolve
+from causalneg.models import ResolvedModel, Start, resolve
+from causalneg.prompts import said_prompts, used_prompts
 from causalneg.records import Mined, Negative
 from causalneg.training.data.store import HELD_OUT_IDS, Data
 from causalneg.training.encoder.card import CardFacts, ModelFacts, render
@@ -21,8 +24,9 @@ from causalneg.training.trackers import open_trackers
 from causalneg.workspace import HELD_OUT, Counts, Manifest, Stage, Workspace
 
 PAGE = "training/report.html"
-_SETTINGS = "model/causalneg.json"
+_SETTINGS = "model/causalneg.yaml"  # not JSON, which is of the model and in its fingerprint
 _DEV = ("before", "best")
+_COUNTED = ("mined", "generated", "held_out", "without_negative", "same_as_positive")
 _LIBRARIES = ("causalneg", "torch", "transformers", "sentence-transformers")
 # Settings that the result does not depend on.
 _RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "log_every", "trackers", "held_gib"}
@@ -44,18 +48,31 @@ def _inputs(config: Config, workspace: Workspace) -> list[Stage]:
 
 
 def _require_negatives(config: Config, workspace: Workspace) -> None:
-    """See that there is any negative, before anything is begun.
+    """See that there is any negative, before anything is begun; shared candidates need none.
 
     Raises:
         UserError: there is none.
     """
+    if config.train.loss.candidates != "own":
+        return
     wanted: list[tuple[str, type[Mined | Negative]]] = [("mined", Mined)] * bool(config.train.mined_per_query)
     wanted += [("negatives", Negative)] * bool(config.train.generated_per_query)
     if not any(next(accepted(workspace, folder, record, "query_id"), None) for folder, record in wanted):
         raise UserError(
             f"No train pair of {workspace.root_url} has an accepted negative; "
-            "look at the thresholds of mine and generate, and at train.mined_per_query."
+            "look at the thresholds of mine and generate, and at train.mined_per_query, or set train.loss.candidates "
+            "to in_batch or global, which need none."
         )
+
+
+def _say_prompts(model: ResolvedModel, settings: EncoderSettings, report: Reporter) -> None:
+    """Say what is put before texts, and which setting puts something there where the model has no prompt."""
+    wanted = {"query": settings.query_prompt, "document": settings.passage_prompt}
+    model = replace(model, start=Start(query_prompt=wanted["query"], passage_prompt=wanted["document"]))
+    names = {"query": "train.encoder.query_prompt", "document": "train.encoder.passage_prompt"}
+    unset = [names[kind] for kind, prompt in used_prompts(model).items() if not prompt and wanted[kind] is None]
+    hint = f"; if it was trained with a prompt there, set {' and '.join(unset)}" if unset else ""
+    report.line(f"train: {said_prompts(model)}{hint}")
 
 
 def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
@@ -67,7 +84,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     """
     settings = config.train
     model = resolve(config.encoder)
-    folder = workspace.local_folder("training")  # a remote workspace is refused before anything is begun
+    workspace.local_folder("training")  # a remote workspace is refused before anything is begun
     stage = workspace.begin(
         "train",
         {
@@ -77,32 +94,34 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
         },
         _inputs(config, workspace),
         check=lambda: _require_negatives(config, workspace),
+        say=report.line,
     )
     if stage.done:
         report.line(f"train: already done, {stage.done.details['steps']} steps")
         return stage.done
+    _say_prompts(model, settings.encoder, report)
     if settings.loss.candidates == "in_batch" and settings.workers > 1:
         report.line("train: in_batch candidates are those of a worker; global ones are the same for any number of them")
-    shown = settings.model_dump(mode="json")
+    shown, building = settings.model_dump(mode="json"), stage.workspace
+    folder = building.local_folder("training")
     with closing(
         open_trackers(settings.trackers, f"causalneg-{stage.key[:8]}", folder, shown, report.line)
     ) as trackers:
-        summary = launch(workspace, model, settings, config.seed, report, trackers)
-    store = workspace.local_folder(DATA)
+        summary = launch(building, model, settings, config.seed, report, trackers)
+    store = building.local_folder(DATA)
     facts = Data(store).facts
-    workspace.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
+    building.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
-    counted = {name: facts[name] for name in ("mined", "generated", "held_out", "same_as_positive", "false_negatives")}
+    names = ("mined", "generated", "held_out", "without_negative", "same_as_positive", "false_negatives")
+    counted = {name: facts.get(name, 0) for name in names}
     details = {**summary, **counted, "trained": used - facts["held_out"]}
-    records = training_log(workspace).read()
-    workspace.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())
-    _describe(config, workspace, model, details)
+    records = training_log(building).read()
+    building.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())
+    _describe(config, building, model, details)
     manifest = stage.finish(
         Counts(rows_in=facts["pairs"], accepted=used, rejected=facts["pairs"] - used),
         details=details,
-        folders=["model", "training"],
     )
-    workspace.remove("checkpoints")
     _summarise(manifest, workspace, report)
     return manifest
 
@@ -125,7 +144,7 @@ def _describe(config: Config, workspace: Workspace, model: ResolvedModel, detail
         "train": train,
         "details": details,
     }
-    workspace.write_bytes(_SETTINGS, json.dumps(described, indent=1).encode())
+    workspace.write_bytes(_SETTINGS, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
     card = CardFacts(
         name="model",
         base_model=model.name,

@@ -1,6 +1,5 @@
 """The loop of one training worker. It knows its rank and how to add up a tensor over workers, and no Ray."""
 
-import math
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from causalneg.config import TrainSettings
-from causalneg.errors import UserError
 from causalneg.records import Source
 from causalneg.training import checkpoint
 from causalneg.training.data.batch import row_tokens
@@ -21,6 +19,7 @@ from causalneg.training.data.store import Data
 from causalneg.training.dev import MEASURE, Dev
 from causalneg.training.early import Best
 from causalneg.training.encoder.encoder import Encoder
+from causalneg.training.finite import Finite
 from causalneg.training.log import Log
 from causalneg.training.objective.loss import Counts, LossSums
 from causalneg.training.objective.weights import matching, rule_weights
@@ -194,6 +193,7 @@ class Run:
         self._step = Step(encoder, data, settings, seed, workers)
         self._dev = Dev(encoder, data, settings, seed, workers)
         self._best = Best(settings.dev.patience)
+        self._finite = Finite(encoder, settings, checkpoints)
         none = [0.0] * len(LossSums._fields)
         self._state = State(0, 0.0, 0.0, 0.0, 0, 0, [none] * settings.epochs, none, {}, None, {}, stopped=False)
         if found := checkpoint.newest(checkpoints):
@@ -212,7 +212,7 @@ class Run:
         """Train from the newest checkpoint on, or from the start, and leave the best weights in the encoder.
 
         Raises:
-            UserError: the loss is no number any more.
+            UserError: the loss, a gradient, a weight or a vector is not finite any more.
         """
         state = self._state
         if not state.step and not state.stopped:
@@ -244,8 +244,10 @@ class Run:
                 found = self._evaluate()
                 self._judge(found)
                 pace.leave_out(found["seconds"])
-            if self._workers.rank == 0 and (done % self._settings.checkpoint_every == 0 or last or state.stopped):
-                self._save()
+            if done % self._settings.checkpoint_every == 0 or last or state.stopped:
+                self._finite.require(done)  # every worker, so that all of them stop
+                if self._workers.rank == 0:
+                    self._save()
         return self._finish()
 
     def _train(self, batch: np.ndarray) -> Tensor:
@@ -260,6 +262,7 @@ class Run:
             group["lr"] = self._rate(state.step)
         self._scaler.unscale_(self._optimizer)
         norm = self._flat.clip(settings.max_grad_norm)
+        self._finite.note(state.step + 1, self._flat.sums, norm, scale)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return norm
@@ -269,19 +272,11 @@ class Run:
         return learning_rate(step, self.steps, settings.warmup, settings.learning_rate, settings.schedule)
 
     def _record(self, norm: Tensor, pace: dict[str, float]) -> dict[str, float]:
-        """Log the mean loss since the last record, and how the last step was made.
-
-        Raises:
-            UserError: the loss is no number.
-        """
+        """Log the mean loss since the last record, and how the last step was made."""
         state, settings = self._state, self._settings
+        self._finite.require(state.step)
         parts = means(self._window.tolist(), settings)
         self._window.zero_()
-        if not math.isfinite(parts["loss"]):
-            raise UserError(
-                f"The loss is {parts['loss']} at step {state.step}; lower train.learning_rate"
-                + ("." if self._encoder.precision == "fp32" else ", or set train.precision to fp32.")
-            )
         record = {
             "step": state.step,
             "epoch": state.step / self._per_epoch,
@@ -297,7 +292,11 @@ class Run:
         return record
 
     def _evaluate(self) -> dict[str, float]:
-        found = self._dev()
+        self._finite.require(self._state.step)
+        try:
+            found = self._dev()
+        except FloatingPointError as error:
+            raise self._finite.refusal("Vectors of the encoder are", self._state.step) from error
         self._state.evaluated += found["seconds"]
         if self._workers.rank == 0:
             place = {"step": self._state.step, "epoch": self._state.step / self._per_epoch}

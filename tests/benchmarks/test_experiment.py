@@ -10,12 +10,12 @@ from benchmarks.experiment.arms import ARMS, COUNTERFACTUAL, MINED, NAIVE, make_
 from benchmarks.experiment.examples import Example, Examples, make_examples
 from benchmarks.experiment.given import given_negative, json_rows
 from benchmarks.experiment.kinds import KINDS, describe, kind_row
-from benchmarks.experiment.measures import Measured
+from benchmarks.experiment.measures import Measured, held_texts
 from benchmarks.experiment.negatives import Negatives, written_negatives
 from benchmarks.experiment.start import start_workspace
 from benchmarks.experiment.subset import with_train_pairs
 from benchmarks.experiment.table import PAIRS, PLANTED, printed, rows_of, summarise
-from benchmarks.experiment.trial import BASE, Cost, Trial
+from benchmarks.experiment.trial import BASE, Cost, Lab, Trial, base_trial
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
 from causalneg.examples import read_selection
@@ -239,3 +239,21 @@ def test_a_summary_averages_seeds_and_compares_the_same_queries() -> None:
     header, table = printed(list(by_arm.values()), ["nDCG@10", PLANTED])
     assert len(table) == 4
     assert all(len(row) == len(header) for row in table)
+
+
+def test_a_trial_kept_before_its_machine_was_recorded_is_taken_and_a_damaged_one_named(
+    base: Workspace, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Measured(retrieval={}, contrast=[], planted={}, figures=Figures(rows=0, generated_rows=0), seconds=1.0)
+    monkeypatch.setattr("benchmarks.experiment.trial.measure_encoder", lambda *given: measured)
+    (tmp_path / "config.yaml").write_text("")
+    held = held_texts(base, examples.held_out, 1)
+    lab = Lab(tmp_path, base, tmp_path / "config.yaml", dict(_FLAGS), examples, held, [])
+    made = base_trial(lab, Reporter())
+    monkeypatch.delattr("benchmarks.experiment.trial.measure_encoder")  # nothing is measured from here on
+    (file,) = (tmp_path / "trials").iterdir()
+    file.write_text(made.model_dump_json(exclude={"machine"}))
+    assert base_trial(lab, Reporter()) == made.model_copy(update={"machine": "not recorded"})
+    file.write_text(made.model_dump_json()[:-9])
+    with pytest.raises(SystemExit, match=rf"{file} is damaged; remove it"):
+        base_trial(lab, Reporter())

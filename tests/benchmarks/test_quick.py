@@ -22,6 +22,7 @@ BENCHMARKS = {
     "loss": [],
     "mining": [],
     "quality": [pytest.mark.vllm],
+    "rewrite": [pytest.mark.ray],
     "serving": [pytest.mark.ray],
     "training": [pytest.mark.ray],
 }  # with the marks of what they start

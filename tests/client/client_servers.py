@@ -21,6 +21,7 @@ from causalneg.records import full_text
 from causalneg.serving.api.app import create_app
 from causalneg.serving.api.call import too_large
 from causalneg.serving.api.service import Embedded
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.keys import Keys
 from causalneg.serving.metrics import Metrics
 from causalneg.serving.schema import (
@@ -114,7 +115,7 @@ class MemoryService(InMemory):
             version="0",
         )
 
-    async def search(self, request: SearchRequest, deadline: float) -> SearchResponse:
+    async def search(self, request: SearchRequest, deadline: Deadline) -> SearchResponse:
         self.calls.append(("search", request))
         results = [self._found(text, request) for text in request.texts]
         return SearchResponse(
@@ -144,9 +145,9 @@ class MemoryService(InMemory):
 
     async def embed(
         self,
-        inputs: list[str] | list[list[int]],
+        inputs: list[str],
         prompt_name: str | None,
-        deadline: float,
+        deadline: Deadline,
         *,
         dimensions: int | None,
         normalise: bool,
@@ -154,7 +155,7 @@ class MemoryService(InMemory):
     ) -> Embedded:
         self.calls.append(("embed", inputs))
         prompt = self.info().prompts.get(prompt_name or "", "")
-        texts = [prompt + str(text) for text in inputs]
+        texts = [prompt + text for text in inputs]
         if any(len(text.split()) > MAX_WORDS for text in texts):
             raise too_large("An input has too many tokens.")
         vectors = np.stack([encoded(text) for text in texts])[:, :dimensions]
@@ -229,10 +230,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def scripted(*deeds: Deed, port: int = 0) -> Iterator[tuple[str, list[bytes]]]:
+def scripted(*deeds: Deed, port: int = 0, listener: socket.socket | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """Do one thing after the other to the connections that come, the last one for ever.
 
-    Gives the address and the requests, which grow.
+    Gives the address and the requests, which grow. Connections come to the listener instead, if one is given.
     """
     left, requests = list(deeds), list[bytes]()
 
@@ -242,6 +243,9 @@ def scripted(*deeds: Deed, port: int = 0) -> Iterator[tuple[str, list[bytes]]]:
             (left.pop(0) if len(left) > 1 else left[0])(self.request)
 
     with _Server(("127.0.0.1", port), Handler) as server:
+        if listener is not None:
+            server.socket.close()
+            server.socket = listener
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

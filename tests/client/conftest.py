@@ -1,13 +1,10 @@
 """Servers for the tests of the clients."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"  # where the servers of the tests are
 
 import checks  # noqa: F401 - before any test imports what it switches off
 import pytest

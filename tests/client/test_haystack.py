@@ -142,3 +142,13 @@ def test_what_the_server_has_no_filter_for(condition: dict[str, Any], words: str
     assert words in str(refused.value)
     with pytest.raises(FilterError):
         CausalNegRetriever(filters=condition)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("limit", "top_k"), ("k", "top_k"), ("filter", "filters")])
+def test_an_argument_that_there_is_not_is_refused(name: str, nearest: str) -> None:
+    with pytest.raises(TypeError, match=f"has no argument '{name}'; did you mean '{nearest}'"):
+        CausalNegRetriever(**{name: 3})
+    saved = CausalNegRetriever().to_dict()
+    saved["init_parameters"][name] = 3
+    with pytest.raises(TypeError, match=f"did you mean '{nearest}'"):
+        CausalNegRetriever.from_dict(saved)

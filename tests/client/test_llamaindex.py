@@ -23,3 +23,23 @@ def test_the_options_are_those_of_the_search(url: str, service: MemoryService) -
     assert [node.node.node_id for node in retriever.retrieve(QUESTION)] == ["rome", "po"]
     _, asked = service.calls[-1]
     assert (asked.limit, asked.hybrid, asked.rerank, asked.score_threshold) == (2, True, True, 0.1)
+
+
+def test_the_number_of_nodes_by_the_name_of_llamaindex(url: str) -> None:
+    assert len(CausalNegRetriever(url, similarity_top_k=1).retrieve(QUESTION)) == 1
+    assert len(CausalNegRetriever(url, verbose=True, callback_manager=None).retrieve(QUESTION)) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"limt": 3}, "CausalNegRetriever has no argument 'limt'; did you mean 'limit'?"),
+        ({"top_k": 3}, "did you mean 'limit'?"),
+        ({"filters": {}}, "did you mean 'filter'?"),
+        ({"limit": 3, "similarity_top_k": 3}, "are the same"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_refused(given: dict[str, object], words: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        CausalNegRetriever(**given)
+    assert words in str(refused.value)

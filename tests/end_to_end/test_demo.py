@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from causalneg.config import EngineSettings
+from causalneg.generation.engines.precision import engine_precision
 from causalneg.records import Analysis, Negative, Outcome
 from causalneg.workspace import Workspace
 
@@ -61,6 +63,12 @@ def test_the_terminal_holds_our_words_only(demo: Demo) -> None:
     assert not re.search(r"WARNING|INFO|ERROR|Traceback|pid=|\(raylet\)", demo.printed)
     assert "server stopped" in demo.printed
     assert demo.printed.count("broken       ") >= 2
+
+
+def test_the_precision_of_the_engine_is_said(demo: Demo) -> None:
+    precision = engine_precision(EngineSettings())
+    assert f"generate: starting the LLM engine in {precision}, " in demo.printed
+    assert demo.workspace.require("generate").details["engine_precision"] == [precision]
 
 
 def test_the_logs_of_ray_and_vllm_are_in_the_workspace(demo: Demo) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from causalneg.generation.drafts import Drafts
 from causalneg.generation.pairs import train_pairs
 from causalneg.records import Failure, Negative, Outcome
 from causalneg.workspace import Workspace
@@ -31,6 +32,9 @@ class Endpoint(ThreadingHTTPServer):
     Attributes:
         faults: whether every few requests go wrong, each in another way, none more than four times.
         poison: words of a query at which it always fails.
+        refusal: status and body of its answer to every chat, if it refuses.
+        unusual: whether it lists no models, and takes neither a seed nor `max_tokens`.
+        refused: the parameters that it refused as such.
         asked: bodies of the requests that were answered.
     """
 
@@ -39,6 +43,9 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.poison = False, ""
+        self.refusal: tuple[int, bytes] | None = None
+        self.unusual = False
+        self.refused: list[str] = []
         self.asked: list[dict[str, Any]] = []
         self.went_wrong: Counter[str] = Counter()
         self.setbacks: Counter[bytes] = Counter()
@@ -84,6 +91,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """List the one model."""
+        if self.server.unusual:
+            self.send(404, b"<html>Nothing here</html>")
+            return
         card = {"id": "tiny", "owned_by": "test", "max_model_len": 2048}
         self.send(200, json.dumps({"data": [card]}).encode())
 
@@ -93,6 +103,15 @@ class Handler(BaseHTTPRequestHandler):
         body, kind = json.loads(request), self.server.fault(request)
         if self.server.poison and self.server.poison in json.dumps(body):
             kind = "500"
+        unknown = [name for name in ("max_tokens", "seed") if name in body]
+        if self.server.unusual and "messages" in body and unknown:
+            self.server.refused += unknown
+            error = {"message": f"Unsupported parameter: '{unknown[0]}'", "code": "unsupported_parameter"}
+            self.send(400, json.dumps({"error": error | {"param": unknown[0]}}).encode())
+            return
+        if self.server.refusal and "messages" in body:
+            self.send(*self.server.refusal)
+            return
         answer = json.dumps(chat(body) if "messages" in body else echo(body)).encode()
         if kind == "429":
             self.send(429, b"{}", Retry_After="0")
@@ -247,6 +266,77 @@ def test_reselecting_without_scores_is_refused_before_anything_is_lost(workspace
         assert "--reselect asks no LLM" in done.stderr
         assert "Traceback" not in done.stderr
         assert server.asked == []
+
+
+@pytest.mark.parametrize("chosen", [[], ["--mode", "edit", "--judge", "yes_no"]], ids=["check", "pairs"])
+def test_where_all_is_refused_nothing_is_decided_and_the_same_command_goes_on(
+    workspace: Workspace, chosen: list[str]
+) -> None:
+    with endpoint() as server:
+        server.refusal = (400, b'{"error": {"message": "Unsupported value: temperature"}}')
+        done = generate(workspace, server, *chosen)
+        assert done.returncode == 2, done.stderr
+        assert "Unsupported value: temperature" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert workspace.manifest("generate") is None
+        stored = [name for name in workspace.list_files(["drafts"]) if "capability" in name]
+        assert bool(stored) == bool(chosen)  # only that the endpoint tells likelihoods, where no more was asked
+        server.refusal = None
+        done = generate(workspace, server, *chosen)
+        assert done.returncode == 0, done.stderr
+        assert not [o for o in check_counts(workspace) if o.status == "failed"]
+        manifest = workspace.require("generate")
+        assert manifest.details["check"]["requests"] >= 1
+        assert manifest.tokens["prompt"] > sum(o.prompt_tokens for o in workspace.read_rows("outcomes", Outcome))
+
+
+def test_an_unusual_endpoint_is_understood_once_and_that_is_said(workspace: Workspace) -> None:
+    with endpoint() as server:
+        server.unusual = True
+        done = generate(workspace, server, "--plan")
+        assert done.returncode == 0, done.stderr
+        assert "the endpoint lists no models" in done.stderr
+        assert set(server.refused) == {"max_tokens", "seed"}
+        found_out = len(server.refused)
+        done = generate(workspace, server)
+        assert done.returncode == 0, done.stderr
+        assert "max_tokens is sent as max_completion_tokens; seed is left out" in " ".join(done.stderr.split())
+        assert len(server.refused) == found_out  # the second process knew it
+        assert not [o for o in check_counts(workspace) if o.status == "failed"]
+
+
+def test_drafts_that_lack_a_score_of_the_llm_are_judged_again_and_not_written_again(workspace: Workspace) -> None:
+    with endpoint() as server:
+        assert generate(workspace, server).returncode == 0
+        verdicts = {n.id: n.verdict for n in workspace.read_rows("negatives", Negative)}
+        (folder,) = workspace.list_files(["drafts"], "procedure.json")
+        drafts = Drafts(workspace, folder.split("/")[1])
+        for batch, steps in drafts.steps("scored"):  # as if there had been no gate for it
+            rows = [
+                s.model_copy(
+                    update={
+                        "negatives": [
+                            n.model_copy(update={"scores": {k: v for k, v in n.scores.items() if k != "fluency"}})
+                            for n in s.negatives
+                        ]
+                    }
+                )
+                for s in steps
+            ]
+            drafts.write_step("scored", batch, rows)
+        done = generate(workspace, server, "--reselect", "--gates.min-fluency", "-0.9")
+        assert done.returncode == 2
+        assert "--reselect asks no LLM" in done.stderr
+        assert "lack its scores" in done.stderr
+        asked = len(server.asked)
+        done = generate(workspace, server, "--gates.min-fluency", "-0.9")
+        assert done.returncode == 0, done.stderr
+        again = server.asked[asked:]
+        assert again
+        assert not [body for body in again if "messages" in body]  # likelihoods alone
+        check_counts(workspace)
+        assert {n.id for n in workspace.read_rows("negatives", Negative)} == verdicts.keys()
+        assert all("fluency" in n.scores for n in workspace.read_rows("negatives", Negative))
 
 
 def test_a_plan_shows_rows_and_is_not_paid_twice(workspace: Workspace) -> None:

@@ -4,11 +4,13 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from processes import one_descendant, start, wait_until_gone
+from processes import check_interrupted, one_descendant, start, wait_until_gone
 
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.pairs import train_pairs
@@ -55,6 +57,20 @@ def check_whole(workspace: Workspace) -> None:
     assert workspace.require("generate").counts.rows_in == len(outcomes) == int(QUERIES)
 
 
+@contextmanager
+def nothing_done_again(workspace: Workspace, before: dict[str, Outcome]) -> Iterator[None]:
+    """Check that what was finished before is neither done nor written again."""
+    drafts = drafts_of(workspace)
+    assert drafts is not None
+    kept = {n: Path(workspace.path(n)).stat().st_mtime_ns for n in workspace.list_files([drafts.folder], ".parquet")}
+    yield
+    after = finished(workspace)
+    assert all(after[pair_id] == row for pair_id, row in before.items()), "a finished pair was done again"
+    done = {b for b in drafts.batches() if set(drafts.read_outcomes(b)) <= set(before)}
+    again = [n for n, at in kept.items() if Path(n).stem in done and Path(workspace.path(n)).stat().st_mtime_ns != at]
+    assert again == [], "a finished step was written again"
+
+
 @pytest.fixture
 def mined(tmp_path: Path) -> Workspace:
     folder = str(tmp_path / "ws")
@@ -74,18 +90,33 @@ def test_a_killed_driver_goes_on_where_it_was(mined: Workspace) -> None:
     before = finished(mined)
     assert 0 < len(before) < int(QUERIES)
     assert mined.manifest("generate") is None
-    drafts = drafts_of(mined)
-    assert drafts is not None
-    kept = {n: Path(mined.path(n)).stat().st_mtime_ns for n in mined.list_files([drafts.folder], ".parquet")}
 
-    assert start(*generate).wait() == 0
-
+    with nothing_done_again(mined, before):
+        assert start(*generate).wait() == 0
     check_whole(mined)
-    after = finished(mined)
-    assert all(after[pair_id] == row for pair_id, row in before.items()), "a finished pair was done again"
-    done = {b for b in drafts.batches() if set(drafts.read_outcomes(b)) <= set(before)}
-    again = [n for n, at in kept.items() if Path(n).stem in done and Path(mined.path(n)).stat().st_mtime_ns != at]
-    assert again == [], "a finished step was written again"
+
+
+def test_an_interrupted_command_ends_with_its_engine_and_goes_on_where_it_was(mined: Workspace) -> None:
+    generate = ["generate", "--workspace", mined.root, *SMALL_BATCHES]
+    driver = start(*generate, stderr=subprocess.PIPE)
+    wait_for(mined, driver, 1)
+    check_interrupted(driver, signal.SIGINT)
+    before = finished(mined)
+    assert 0 < len(before) < int(QUERIES)
+
+    with nothing_done_again(mined, before):
+        driver = start(*generate, stderr=subprocess.PIPE)
+        one_descendant(driver, "EngineCore")  # it starts, and takes no orders yet
+        check_interrupted(driver, signal.SIGTERM)
+        assert start(*generate).wait() == 0
+    check_whole(mined)
+
+
+@pytest.mark.parametrize("flags", [["--plan"], ["--engine.replicas", "2", "--engine.cpus", "0.5"]])
+def test_an_engine_in_a_process_before_the_others_ends_with_the_command(mined: Workspace, flags: list[str]) -> None:
+    driver = start("generate", "--workspace", mined.root, *flags, stderr=subprocess.PIPE)
+    one_descendant(driver, "EngineCore")
+    check_interrupted(driver, signal.SIGTERM)
 
 
 def test_a_killed_engine_and_a_killed_worker_cost_the_run_nothing(mined: Workspace) -> None:

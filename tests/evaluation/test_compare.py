@@ -40,11 +40,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "qrels.txt").write_text("".join(f"{q} 0 {p} 1\n" for q, own in QRELS.items() for p in own))
     workspace = Workspace("workspace")
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "0", Passage, [Passage(id=f"p{n}", text="text") for n in range(30)])
-    workspace.write_rows("queries", "0", Query, [Query(id=q, text="text") for q in [*QUERIES, "lost"]])
+    stage.workspace.write_rows("corpus", "0", Passage, [Passage(id=f"p{n}", text="text") for n in range(30)])
+    stage.workspace.write_rows("queries", "0", Query, [Query(id=q, text="text") for q in [*QUERIES, "lost"]])
     qrels = [Qrel(query_id=q, passage_id=p, split="test") for q, own in QRELS.items() for p in own]
     qrels += [Qrel(query_id="lost", passage_id="gone", split="test"), Qrel(query_id="q0", passage_id="p0", split="one")]
-    workspace.write_rows("qrels", "0", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "0", Qrel, qrels)
     stage.finish(Counts(rows_in=1, accepted=1))
     for name, other in (("base", "a"), ("trained", "b")):
         workspace.write_bytes(f"runs/{name}.trec", run_lines(RUNS[other], name).encode())

@@ -121,8 +121,20 @@ def test_a_file_cut_off_is_named(tmp_path: Path, suffix: str) -> None:
     else:
         path.write_bytes(gzip.compress(data) if suffix == ".gz" else pa.compress(data, "zstd", asbytes=True))
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"cannot be read .*is the file there and whole\?"):
+    with pytest.raises(UserError, match=r"cannot be read .*is the file whole\?|is neither a folder nor a whole zip"):
         read_pairs(str(path))
+
+
+def test_hidden_files_of_a_zip_are_no_pairs(tmp_path: Path) -> None:
+    names = ["x/pairs.jsonl", "__MACOSX/x/._pairs.jsonl", "x/.pairs.jsonl", "x/notes.txt"]
+    assert len(read_pairs(str(_zipped(tmp_path / "a.zip", names)))) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.jsonl.gz", "pairs.ndjson"])
+def test_compression_is_told_by_the_content(tmp_path: Path, name: str) -> None:
+    for content in (LINES.encode(), gzip.compress(LINES.encode()), pa.compress(LINES.encode(), "zstd", asbytes=True)):
+        (tmp_path / name).write_bytes(content)
+        assert len(read_pairs(str(tmp_path / name))) == len(ROWS)
 
 
 # Figures

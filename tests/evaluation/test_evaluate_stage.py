@@ -49,12 +49,12 @@ def report() -> Reporter:
 def _workspace(root: Path) -> Workspace:
     workspace = Workspace(str(root))
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
-    workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
-    workspace.write_rows("queries", "000000", Query, [Query(id=i, text=t) for i, (t, _) in QUERIES.items()])
+    stage.workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
+    stage.workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
+    stage.workspace.write_rows("queries", "000000", Query, [Query(id=i, text=t) for i, (t, _) in QUERIES.items()])
     qrels = [Qrel(query_id=i, passage_id=p, split="test") for i, (_, p) in QUERIES.items()]
     qrels.append(Qrel(query_id="q1", passage_id="paris", score=0, split="dev"))
-    workspace.write_rows("qrels", "000000", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "000000", Qrel, qrels)
     stage.finish(Counts(rows_in=4, accepted=4))
     return workspace
 
@@ -68,7 +68,7 @@ def _training(encoder: str, **settings: object) -> dict[str, object]:
 def _train_badly(workspace: Workspace) -> None:
     """Finish a training that lost the vectors of all words: what is left of a text is its length."""
     stage = workspace.begin("train", _training("embedded:minilm-l6"), ["import"])
-    folder = workspace.local_folder("model")
+    folder = stage.workspace.local_folder("model")
     shutil.copytree(resolve("embedded:minilm-l6").path, folder)
     weights = load_file(folder / "model.safetensors")
     (name,) = (n for n in weights if n.endswith("word_embeddings.weight"))
@@ -158,7 +158,7 @@ def test_base_is_what_training_starts_from(tmp_path: Path, report: Reporter) -> 
     wanted = {"attention": "bidirectional", "query_prompt": "w1 w2 ", "passage_prompt": "w3 "}
     stage = workspace.begin("train", _training(plain, **wanted), ["import"])
     start = Encoder(Path(plain), EncoderSettings(**wanted), "fp32", torch.device("cpu"))
-    start.save(workspace.local_folder("model"))  # after a training that changed nothing
+    start.save(stage.workspace.local_folder("model"))  # after a training that changed nothing
     stage.finish(Counts(rows_in=1, accepted=1))
 
     base = started_from(workspace)
@@ -190,7 +190,7 @@ def test_a_single_query_is_measured_and_not_tested(tmp_path: Path, report: Repor
     workspace = _workspace(tmp_path / "ws")
     workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q1", passage_id="rome", split="test")])
     stage = workspace.begin("train", _training("embedded:minilm-l6"), ["import"])
-    shutil.copytree(resolve("embedded:minilm-l6").path, workspace.local_folder("model"))
+    shutil.copytree(resolve("embedded:minilm-l6").path, stage.workspace.local_folder("model"))
     stage.finish(Counts(rows_in=1, accepted=1))
     manifest = run(load_config(flags={"workspace": workspace.root_url}), workspace, report)
     assert manifest.details["differences"] == []

@@ -62,14 +62,62 @@ def test_a_cutoff_beyond_the_run_and_negative_relevance_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nDGC@10", "nDCG@0", "nDCG@-1", "R@x", "R", "P@", "", "nDCG@10 ", "R@10;R@5", "nDCG@9999999", "R@٣"]
+    ("name", "said"),
+    [
+        ("nDGC@10", "is no measure of ir_measures; did you mean nDCG@10?"),
+        ("MRRR(rel=2)@5", "did you mean MRR(rel=2)@5?"),
+        ("xyzzy", "is no measure of ir_measures; they look like nDCG@10,"),
+        ("", "is no measure"),
+        ("R@x", "is no measure"),
+        ("P@", "is no measure"),
+        ("R@10;R@5", "is no measure"),
+        ("R@٣", "is no measure"),
+        ("nDCG@-1", "is no measure"),
+        ("R", "needs its cutoff, as R@10"),
+        ("IPrec", "needs its recall, as IPrec(recall=…)"),
+        ("nDCG@0", "has a cutoff that is not from 1 to 999999"),
+        ("nDCG@9999999", "has a cutoff that is not from 1 to 999999"),
+        ("P(rel=0)@5", "cannot be computed here: Argument relevance_level should be positive"),
+        ("R(foo=1)@5", "cannot be computed here: unsupported params found"),
+        ("RBP(p=0.8)", "cannot be computed here: Unsupported measures"),
+    ],
 )
-def test_an_unknown_measure_is_named_with_those_there_are(name: str) -> None:
-    with pytest.raises(UserError, match=r"evaluate\.measures: .* is not known; there are .*nDCG"):
+def test_a_measure_that_there_is_not_is_named_with_the_reason(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=r"^evaluate\.measures: ") as refusal:
         parse_measures(["RR@10", name])
+    assert repr(name) in str(refusal.value)
+    assert said in str(refusal.value)
 
 
 def test_no_measure_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="names no measure"):
         parse_measures([])
-    assert parse_measures(["RR", "R@5", "RR"]) == {"RR": None, "R@5": 5}
+
+
+def test_a_measure_under_two_names_is_taken_once() -> None:
+    assert list(parse_measures(["RR", "R@5", "RR", "MRR", " Recall@5"])) == ["RR", "R@5"]
+
+
+def _of_ir_measures() -> list[str]:
+    """Every measure of ir_measures, with a cutoff where it takes one, that a package installed here computes."""
+    import ir_measures
+
+    names = []
+    for name, kind in ir_measures.measures.registry.items():
+        given = (
+            {"cutoff": "@10", "recall": "@0.1"}.get(kind.AT_PARAM, "") if kind.AT_PARAM in kind.SUPPORTED_PARAMS else ""
+        )
+        required = {n for n, info in kind.SUPPORTED_PARAMS.items() if info.required} - {kind.AT_PARAM}
+        if not required and ir_measures.DefaultPipeline.supports(ir_measures.parse_measure(name + given)):
+            names.append(name + given)
+    return names
+
+
+@pytest.mark.parametrize("name", [*_of_ir_measures(), "P(rel=2)@1", "nDCG(gains={1:3})@5", "SetF(beta=0.5)"])
+def test_every_measure_of_ir_measures_that_can_be_computed_here_is_taken(name: str) -> None:
+    import ir_measures
+
+    qrels = {"0": {"1": 2, "2": 1, "9": 0}, "1": {"3": 1}}
+    run = {"0": {"9": 0.9, "1": 0.8, "8": 0.7, "2": 0.6}, "1": {"3": 0.5, "1": 0.1}}  # without ties
+    expected = {m.query_id: m.value for m in ir_measures.iter_calc([ir_measures.parse_measure(name)], qrels, run)}
+    assert compute([name], qrels, run).per_query[name] == pytest.approx(expected)

@@ -45,10 +45,10 @@ def small(sample_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory)
     workspace = Workspace(str(tmp_path_factory.mktemp("small") / "ws"))
     stage = workspace.begin("import", {}, [])
     passages = list(sample_workspace.read_rows("corpus", Passage))
-    workspace.write_rows("corpus", "000000", Passage, passages[:30])
-    workspace.write_rows("corpus", "000001", Passage, passages[30:60])
-    workspace.write_rows("queries", "000000", Query, sample_workspace.read_rows("queries", Query))
-    workspace.write_rows("qrels", "000000", Qrel, sample_workspace.read_rows("qrels", Qrel))
+    stage.workspace.write_rows("corpus", "000000", Passage, passages[:30])
+    stage.workspace.write_rows("corpus", "000001", Passage, passages[30:60])
+    stage.workspace.write_rows("queries", "000000", Query, sample_workspace.read_rows("queries", Query))
+    stage.workspace.write_rows("qrels", "000000", Qrel, sample_workspace.read_rows("qrels", Qrel))
     stage.finish(Counts(rows_in=60, accepted=60))
     return workspace
 
@@ -210,7 +210,7 @@ def test_the_trained_model_is_taken_where_there_is_one(workspace: Workspace, pro
     settings = TrainSettings(encoder=EncoderSettings(query_prompt="query: "))
     made = {"train": settings, "encoder": {"name": base.name, "fingerprint": base.fingerprint}}
     stage = workspace.begin("train", made, ["import"])
-    shutil.copytree(prompted, workspace.local_folder("model"))
+    shutil.copytree(prompted, stage.workspace.local_folder("model"))
     stage.finish(Counts(rows_in=1, accepted=1))
     evaluated(workspace, report)
     evaluated(workspace, report, model="base", tasks=["workspace", "Other"], local={"Other": workspace.root_url})
@@ -240,7 +240,7 @@ def test_without_the_package_it_says_how_to_install_it(
 
 def test_vectors_that_are_not_finite_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = MtebEncoder(resolve("embedded:minilm-l6"), FP32)
-    monkeypatch.setattr("causalneg.evaluation.mteb.encoder.encode", lambda *given: np.full((1, 4), np.nan, np.float32))
+    monkeypatch.setattr(encoder.model, "encode_query", lambda *given, **more: np.full((1, 4), np.nan, np.float32))
     with pytest.raises(UserError, match="NaN or infinity"):
         encoder.encode([{"text": ["x"]}], prompt_type=PromptType.query)
     assert load_encoder(resolve("embedded:minilm-l6")) is encoder.model

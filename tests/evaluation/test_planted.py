@@ -114,9 +114,9 @@ NEGATIVES = [
 def _workspace(root: Path, held_out: list[str] | None) -> Workspace:
     workspace = Workspace(str(root))
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
-    workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
-    workspace.write_rows("queries", "000000", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
+    stage.workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
+    stage.workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
+    stage.workspace.write_rows("queries", "000000", Query, [Query(id=i, text=t) for i, t in QUERIES.items()])
     qrels = [
         Qrel(query_id="held", passage_id="rome"),
         Qrel(query_id="held", passage_id="paris", score=0),
@@ -127,7 +127,7 @@ def _workspace(root: Path, held_out: list[str] | None) -> Workspace:
         Qrel(query_id="absent", passage_id="hamlet", split="test"),
         Qrel(query_id="bare", passage_id="paris", split="test"),
     ]
-    workspace.write_rows("qrels", "000000", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "000000", Qrel, qrels)
     stage.finish(Counts(rows_in=4, accepted=4))
     workspace.write_rows("negatives", "000000", Negative, NEGATIVES[:3])
     workspace.write_rows("negatives", "000001", Negative, NEGATIVES[3:])

@@ -11,6 +11,7 @@ from row_samples import negative
 
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
+from causalneg.embedding import load_encoder
 from causalneg.errors import UserError
 from causalneg.evaluation.contrast import ContrastPair, compare, summarise
 from causalneg.evaluation.probes import ContrastProbe, contrast_files, contrast_section
@@ -37,7 +38,7 @@ def _generated(workspace: Workspace) -> None:
         for query, own in positives.items()
         for text in (texts[query], f"Penguins swim in the sea, {query}.")
     ]
-    workspace.write_rows("negatives", "000000", Negative, rows)
+    stage.workspace.write_rows("negatives", "000000", Negative, rows)
     stage.finish(Counts(rows_in=len(positives), accepted=len(positives)))
 
 
@@ -74,7 +75,9 @@ def test_probes_are_measured_kept_and_shown(sample_workspace: Workspace, tmp_pat
     path = tmp_path / "my pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, CONTRAST)))
     config = _config(workspace, contrast=[str(path)])
+    load_encoder.cache_clear()
     manifest = run(config, workspace, report)
+    assert load_encoder.cache_info().misses == 2  # each encoder is loaded once
     assert run(config, workspace, report) == manifest
 
     planted = manifest.details["planted"]

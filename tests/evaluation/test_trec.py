@@ -131,6 +131,8 @@ def test_scores_decide_and_not_ranks(tmp_path: Path) -> None:
         "q%201 0 p 1\nq%201 0 r 0\n",
         "query-id\tcorpus-id\tscore\nq 1\tp\t1\nq 1\tr\t0\n",
         "q 1\tp\t1\r\nq 1\tr\t+0\r\nq 1\tr\t0\r\n",
+        "docno\tscore\tQuery ID\np\t1.0\tq 1\t\nr\t0\tq 1\n",
+        "qid,pid,rel\nq 1,p,1\nq 1,r,0\n",
     ],
 )
 def test_judgements_of_trec_and_beir_are_read(tmp_path: Path, text: str) -> None:
@@ -141,8 +143,8 @@ def test_judgements_of_trec_and_beir_are_read(tmp_path: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q 0 p 1\nq p\n", "line 2: judgements have 4 columns .* but here are 2"),
-        ("q 0 p x\n", "line 1: the relevance 'x' is no whole number"),
+        ("q 0 p 1\nq p\n", "line 2: three columns are needed .* but here are 2"),
+        ("q 0 p x\n", "line 1: a whole-number score is needed, not 'x'"),
         ("q 0 p 1\nq 0 p 2\n", "line 2: the passage 'p' was judged otherwise before for the query 'q'"),
         ("query-id\tcorpus-id\tscore\n", "holds no judgements"),
     ],

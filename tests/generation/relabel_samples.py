@@ -37,16 +37,16 @@ def mined_workspace(folder: str) -> Workspace:
     passages += [
         Passage(id=passage_id(n, c), text=f"Number {n}. {text}") for n in range(QUERIES) for c, text in enumerate(TEXTS)
     ]
-    workspace.write_rows("corpus", "part-0", Passage, passages)
+    stage.workspace.write_rows("corpus", "part-0", Passage, passages)
     queries = [Query(id=query_id(n), text=f"What is number {n}?") for n in range(QUERIES)]
-    workspace.write_rows("queries", "part-0", Query, queries)
+    stage.workspace.write_rows("queries", "part-0", Query, queries)
     qrels = [Qrel(query_id=query_id(n), passage_id=f"p{n}") for n in range(QUERIES)]
-    workspace.write_rows("qrels", "part-0", Qrel, qrels)
+    stage.workspace.write_rows("qrels", "part-0", Qrel, qrels)
     stage.finish(Counts(rows_in=QUERIES, accepted=QUERIES))
     stage = workspace.begin("mine", {}, ["import"])
     rows = [mined(query_id(n), passage_id(n, c)) for n in range(QUERIES) for c in range(len(TEXTS))]
     rows.append(mined(query_id(0), "p1", "rejected"))
-    workspace.write_rows("mined", "part-0", Mined, rows)
+    stage.workspace.write_rows("mined", "part-0", Mined, rows)
     stage.finish(Counts(rows_in=len(rows), accepted=len(rows) - 1, rejected=1))
     return workspace
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,11 +34,13 @@ class Endpoint:
 
     Attributes:
         delay: seconds before an answer.
+        refuses: from a request's body to what is answered instead, if anything.
         most_at_once: most requests it has held at once.
     """
 
     answers: list[bytes | None]
     delay: float = 0
+    refuses: Callable[[Any], bytes | None] = lambda _: None
     url: str = ""
     requests: list[Request] = field(default_factory=list)
     most_at_once: int = 0
@@ -57,6 +59,7 @@ class Endpoint:
             self.requests.append(Request(head.split()[1], head, json.loads(body) if body else None))
             await asyncio.sleep(self.delay)
             given = self.answers[min(len(self.requests), len(self.answers)) - 1]
+            given = (self.refuses(self.requests[-1].body) if body else None) or given
             if given is HANG:
                 await reader.read()
             else:
@@ -67,9 +70,11 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint(*answers: bytes | None, delay: float = 0) -> AsyncIterator[Endpoint]:
+async def endpoint(
+    *answers: bytes | None, delay: float = 0, refuses: Callable[[Any], bytes | None] = lambda _: None
+) -> AsyncIterator[Endpoint]:
     """Have a server that gives these answers."""
-    served = Endpoint(list(answers), delay)
+    served = Endpoint(list(answers), delay, refuses)
     server = await asyncio.start_server(served.handle, "127.0.0.1", 0)
     async with server:
         served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"

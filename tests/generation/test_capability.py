@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from free_samples import LINEAGE, PROFILE, passage_answer, rewrite_answer
 from generation_samples import is_judgement, verdicts
 
 from causalneg.config import EngineSettings, GenerateSettings
+from causalneg.errors import UserError
 from causalneg.generation.capability import BuiltIn, Capability, balanced_accuracy, built_in, check
 from causalneg.generation.engines import Completion, EngineError, Likelihood
 from causalneg.records import ViolationType
@@ -141,3 +143,86 @@ def test_an_endpoint_without_likelihoods_is_asked_for_want_of_better() -> None:
 def test_balanced_accuracy_by_hand() -> None:
     assert balanced_accuracy([1, 1, -1, 1], [-1, 1]) == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert balanced_accuracy([1, 1], [1, 1]) == 0.5
+
+
+class Disturbed(Model):
+    """A capable model whose engine fails with one question of a kind.
+
+    Args:
+        what: words of the messages at which it fails.
+        error: how.
+    """
+
+    def __init__(self, what: str, error: EngineError) -> None:
+        super().__init__(judges=True)
+        self.what, self.error = what, error
+
+    async def complete(self, chat: list[dict[str, str]], *arguments: Any, **named: Any) -> Completion:
+        """Fail or answer."""
+        if self.what in " ".join(m["content"] for m in chat):
+            raise self.error
+        return await super().complete(chat, *arguments, **named)
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "server_error", "timeout", "bad_response", "refused", "refusal"])
+@pytest.mark.parametrize("what", ["Check the passage.", "Information need", built_in()[0].query])
+def test_a_disturbance_decides_nothing(kind: str, what: str) -> None:
+    error = EngineError(kind, "the endpoint says what it does not like", retryable=kind != "refused")
+    with pytest.raises(UserError, match="the endpoint says what it does not like"):
+        found(Disturbed(what, error))
+
+
+def test_likelihoods_that_are_disturbed_decide_nothing_either() -> None:
+    class Busy(Model):
+        async def likelihood(self, segments: Sequence[str]) -> Likelihood:
+            raise EngineError("server_error", "answered 503: busy", retryable=True)
+
+    with pytest.raises(UserError, match="answered 503: busy"):
+        found(Busy(judges=True))
+
+
+def test_a_model_that_thinks_through_its_budget_is_not_judged_by_that() -> None:
+    class Thinking(Model):
+        async def complete(self, *arguments: Any, **named: Any) -> Completion:
+            return Completion("", "length", 100, 0, 16)
+
+    with pytest.raises(UserError, match=r"spent 16 tokens and wrote no answer.*--engine\.reasoning-tokens"):
+        found(Thinking(judges=True))
+
+
+def test_a_prompt_that_does_not_fit_says_something_about_the_model() -> None:
+    error = EngineError("too_long", "the prompt has 3000 tokens of 2048", retryable=False)
+    capability = found(Disturbed("Information need", error))
+    assert (capability.mode, capability.judge) == ("edit", "yes_no")
+
+
+@pytest.mark.parametrize(
+    ("mode", "judge", "asked"),
+    [
+        ("edit", "likelihood", set()),
+        ("rewrite", "yes_no", set()),
+        ("edit", "auto", {"judge"}),
+        ("rewrite", "auto", {"judge"}),
+        ("auto", "yes_no", {"judge", "analyse", "write"}),
+    ],
+)
+def test_no_more_is_asked_than_the_settings_leave_open(mode: str, judge: str, asked: set[str]) -> None:
+    model = Model(judges=True)
+    settings = SETTINGS.model_copy(update={"mode": mode, "judge": judge})
+    capability = asyncio.run(check(model, settings, PROFILE, LINEAGE))
+    assert set(model.asked) == asked
+    assert capability.likelihoods
+    assert capability.usage.requests == 1 + len(model.asked)
+
+    # What is left open later is asked for then, and nothing twice.
+    before = Counter(model.asked)
+    whole = asyncio.run(check(model, SETTINGS, PROFILE, LINEAGE, capability))
+    assert (whole.mode, whole.judge) == ("rewrite", "yes_no")
+    assert whole.usage.requests == 1 + len(model.asked)
+    assert all(Counter(model.asked)[what] == count for what, count in before.items())
+
+
+def test_what_an_earlier_version_wrote_is_read() -> None:
+    old = {"likelihoods": True, "judged": 0.5, "analysed": None, "written": None, "mode": "edit", "judge": "likelihood"}
+    capability = Capability.model_validate(old)
+    assert (capability.mode, capability.judge) == ("edit", "likelihood")

@@ -276,7 +276,6 @@ def test_an_endpoint_that_asks_to_wait_is_left_alone_by_all_requests() -> None:
         (400, {"error": {"message": "The schema is not supported."}}, "refused"),
         (422, {"detail": [{"msg": "field required"}]}, "refused"),
         (400, "[" * 100_000, "refused"),
-        (402, {"error": "no money"}, "refused"),
         (405, "", "refused"),
         (501, "", "refused"),
     ],
@@ -297,6 +296,10 @@ def test_a_key_that_is_refused_is_a_sentence(status: int, monkeypatch: pytest.Mo
     assert "http://127.0.0.1" in told
     assert "SMALL_KEY" in told
     assert KEY not in told
+
+
+def test_an_account_without_money_stops_with_the_endpoints_words() -> None:
+    assert "(402): Insufficient Balance" in sentence([answer(402, {"error": {"message": "Insufficient Balance"}})])
 
 
 def test_a_model_that_is_not_there_is_a_sentence() -> None:
@@ -578,9 +581,9 @@ def test_other_failures_of_a_likelihood_keep_their_kind(bad: bytes, kind: str) -
 
 def described(card: dict[str, Any]) -> tuple[str, int | None]:
     async def work(engine: HttpEngine, served: Endpoint, _time: FakeTime) -> tuple[str, int | None]:
-        revision = await engine.describe()
+        told = await engine.describe()
         assert served.requests[0].head.startswith("GET /v1/models ")
-        return revision, engine.max_model_len
+        return told.revision, told.max_model_len
 
     return with_engine([answer(200, {"data": [{"id": "other"}, {"id": "small"} | card]})], work)
 
@@ -604,7 +607,6 @@ def test_a_description_holds_over_a_restart_and_tells_models_apart() -> None:
         (answer(200, {"data": [{"id": "tiny"}, {"id": "huge"}]}), "no model 'small'; it has tiny, huge"),
         (answer(200, {"data": []}), "it has none"),
         (answer(200, {"data": [{"id": f"m{number}"} for number in range(500)]}), "m19, …"),
-        (answer(404, {"detail": "Not Found"}), "address is whole"),
         (answer(200, "<html>Welcome</html>"), "does not tell its models"),
         (answer(500), "does not tell its models"),
         (answer(401), "OPENAI_API_KEY"),

@@ -134,13 +134,10 @@ def test_a_passage_with_the_answer_makes_its_question_likelier(url: str) -> None
 
 
 def test_what_the_server_has(url: str) -> None:
-    async def work(engine: HttpEngine) -> tuple[str, int | None]:
-        return await engine.describe(), engine.max_model_len
-
-    revision, longest = with_engine(url, work)
-    assert longest == 2048
-    assert revision.startswith("small@")
-    assert with_engine(url, work) == (revision, longest)
+    told = with_engine(url, HttpEngine.describe)
+    assert told.max_model_len == 2048
+    assert told.revision.startswith("small@")
+    assert with_engine(url, HttpEngine.describe) == told
 
 
 def test_a_model_that_the_server_does_not_have(url: str) -> None:
@@ -151,8 +148,10 @@ def test_a_model_that_the_server_does_not_have(url: str) -> None:
 
 
 def test_an_address_without_its_end(url: str) -> None:
+    short = url.removesuffix("/v1")
+    assert not with_engine(short, HttpEngine.describe).listed
     with pytest.raises(UserError, match="this address is whole"):
-        with_engine(url.removesuffix("/v1"), HttpEngine.describe)
+        with_engine(short, lambda engine: engine.complete(CHAT, None, 3, 0.0, 0))
 
 
 @pytest.mark.parametrize("words", [3000, 1_000_000])

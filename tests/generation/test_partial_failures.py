@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import free_samples
+import pytest
 from generation_samples import LINEAGE, PAIR, ScriptedEngine, encode, first_option, is_judgement, pairs, style, verdicts
 
 from causalneg.config import EngineSettings, GenerateSettings
+from causalneg.errors import UserError
 from causalneg.generation.author import Author, Writer
 from causalneg.generation.batches import BatchWorker
-from causalneg.generation.drafts import STEPS, Drafts
+from causalneg.generation.drafts import STEPS, Drafts, stop_where_all_refused
 from causalneg.generation.edit.author import EditAuthor
 from causalneg.generation.engines import Completion, EngineError, Likelihood
 from causalneg.generation.finish import decided, write_batch
@@ -40,7 +42,7 @@ class Faulty(ScriptedEngine):
         asked: the text of each request.
     """
 
-    def __init__(self, *words: str, script: Callable[..., Completion] = answer, error: EngineError = LOST) -> None:
+    def __init__(self, *words: str, script: Callable[..., Completion] = answer, error: Exception = LOST) -> None:
         super().__init__(script)
         self.words, self.error = words, error
         self.asked: list[str] = []
@@ -268,3 +270,43 @@ def test_a_passage_that_could_not_be_written_is_written_later_and_no_other(tmp_p
     assert len(second.negatives) == 4
     assert len(writes(healthy)) == 1
     assert writes(healthy)[0] == writes(failing)[-1]
+
+
+def test_a_run_whose_pairs_are_all_refused_stops_and_can_be_run_again(tmp_path: Path) -> None:
+    drafts = drafts_of(tmp_path, pairs(2))
+    refusal = EngineError("refused", "answered 400: temperature is not supported", retryable=False)
+    edited(drafts, Faulty("A question answered", error=refusal))
+    with pytest.raises(UserError, match="temperature is not supported"):
+        stop_where_all_refused(drafts)
+    assert drafts.unfinished() == (["000000"], [])
+    assert all(o.failure is None for o in edited(drafts, Faulty()))
+    stop_where_all_refused(drafts)
+
+
+def test_a_run_that_lost_something_of_every_pair_to_a_refusal_stops_too(tmp_path: Path) -> None:
+    drafts = drafts_of(tmp_path, pairs(2))
+    edited(drafts, Faulty("____", error=EngineError("refused", "no chat here", retryable=False)))
+    with pytest.raises(UserError, match="no chat here"):
+        stop_where_all_refused(drafts)
+
+
+def test_refused_pairs_beside_others_are_failures_that_can_be_retried(tmp_path: Path) -> None:
+    rows = pairs(2)
+    rows[1] = rows[1].model_copy(update={"query": rows[1].query.model_copy(update={"text": "Who was it at POISON?"})})
+    drafts = drafts_of(tmp_path, rows)
+    edited(drafts, Faulty("POISON", error=EngineError("refused", "answered 400", retryable=False)))
+    stop_where_all_refused(drafts)
+    assert drafts.forget_failures() == 1
+    assert all(o.failure is None for o in edited(drafts, Faulty()))
+
+
+def test_what_stops_the_run_loses_nothing_that_the_other_pairs_have_paid_for(tmp_path: Path) -> None:
+    rows = pairs(3)
+    rows[1] = rows[1].model_copy(update={"query": rows[1].query.model_copy(update={"text": "Who was it at POISON?"})})
+    drafts = drafts_of(tmp_path, rows)
+    unpaid = Faulty("POISON", error=UserError("the endpoint wants to be paid first"))
+    with pytest.raises(UserError, match="paid first"):
+        edited(drafts, unpaid)
+    assert drafts.read_step(STEPS[0], "000000").keys() == {"pair-0", "pair-2"}
+    assert drafts.unfinished()[0] == ["000000"]
+    assert all(o.failure is None for o in edited(drafts, Faulty()))

@@ -1,6 +1,8 @@
 """Selection: each gate stops what it is for, verdicts say why, kept ones are spread, and no model is asked."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,19 @@ from generation_samples import LINEAGE, pairs
 from causalneg.config import GateSettings, GenerateSettings
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.finish import decided, kept_shares
-from causalneg.generation.rows import Step
-from causalneg.generation.select import GATES, rejection, select
-from causalneg.records import Negative, ViolationType, content_id
+from causalneg.generation.rows import Procedure, Step
+from causalneg.generation.select import GATES, Case, Gate, MissingScoreError, lacking, rejection, select
+from causalneg.records import (
+    Analysis,
+    Edit,
+    Facet,
+    Judgement,
+    Negative,
+    Operation,
+    Requirement,
+    ViolationType,
+    content_id,
+)
 from causalneg.workspace import Workspace
 
 GOOD: dict[str, float] = {
@@ -27,15 +39,37 @@ GOOD: dict[str, float] = {
     "edits_answer": 1,
     "details_left": 0,
     "answer_left": 0,
-    "target_met": -1.0,
+    "candidates_left": 0,
+    "answers": -2.0,
+    "target_met": -2.0,
     "others_met": 1.0,
+    "target_likely": 0.0,
+    "others_likely": 0.0,
     "likelihood_margin": 0.5,
+    "replaced_margin": 0.5,
     "fluency": -0.1,
     "relative_score": 0.9,
     "cross_relative_score": 0.9,
     "hardness": 0.8,
     "cosine": 0.5,
 }
+
+
+ANALYSIS = Analysis(
+    id="a",
+    query_id="q",
+    positive_id="p",
+    core_need="",
+    how_positive_answers="",
+    answer_boundary="",
+    requirements=[
+        Requirement(id=number, facet=Facet.ATTRIBUTE, content=str(number), evidence="", critical=True)
+        for number in range(10)
+    ],
+    lineage=LINEAGE,
+)
+ASKED = Procedure(mode="rewrite", judge="yes_no", likelihoods=True)
+BY_LIKELIHOOD = Procedure(mode="rewrite", judge="likelihood", likelihoods=True)
 
 
 def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", **scores: float) -> Negative:
@@ -52,8 +86,21 @@ def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", 
         origin="from_scratch",
         explanation="",
         lineage=LINEAGE,
+        judgements=[Judgement(requirement_id=n, score=1.0) for n in range(10)],
         scores=GOOD | scores,
     )
+
+
+def case(procedure: Procedure = ASKED, edit: Edit | None = None, **scores: float) -> Case:
+    return Case(negative(**scores).model_copy(update={"edit": edit}), ANALYSIS, procedure)
+
+
+def selected(rows: Sequence[Negative], settings: GenerateSettings) -> list[Negative]:
+    return select([Case(row, ANALYSIS, ASKED) for row in rows], settings)
+
+
+REPLACED = Edit(operation=Operation.REPLACE, changes=[])
+OF_EDITS = {"dangling", "intended_change", "answer_replaced", "edits_answer", "details_left", "candidates_left"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +120,9 @@ def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", 
         ("details_left", {"details_left": 0.5}),
         ("answer_left", {"answer_left": 1}),
         ("candidates_left", {"candidates_left": 1}),
+        ("answers", {"answers": -0.5}),
         ("target_met", {"target_met": 0.5}),
+        ("target_unsure", {"target_met": -0.5}),
         ("others_met", {"others_met": -0.5}),
         ("target_likely", {"target_likely": 0.6}),
         ("others_likely", {"others_likely": -0.7}),
@@ -81,52 +130,82 @@ def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", 
         ("replacement", {"replaced_margin": 0.3}),
         ("fluency", {"fluency": -2.0}),
         ("positive_aware", {"relative_score": 1.03}),
+        ("too_easy", {"relative_score": 0.3}),
     ],
 )
 def test_each_gate_stops_what_it_is_for(gate: str, change: dict[str, float]) -> None:
-    assert rejection(negative(), GateSettings()) is None
-    stopped = rejection(negative(**change), GateSettings())
+    procedure = BY_LIKELIHOOD if gate.endswith("_likely") or gate == "positive_aware" else ASKED
+    edit = REPLACED if gate in {*OF_EDITS, "replacement"} else None
+    assert rejection(case(procedure, edit), GateSettings()) is None
+    stopped = rejection(case(procedure, edit, **change), GateSettings())
     assert stopped is not None
     assert stopped[0] == gate
     assert f"{next(iter(change.values())):.3g}" in stopped[1]
 
 
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
+@pytest.mark.parametrize("procedure", [ASKED, BY_LIKELIHOOD])
+@pytest.mark.parametrize("edit", [None, REPLACED])
+def test_a_missing_score_is_an_error_where_its_gate_applies(
+    gate: Gate, procedure: Procedure, edit: Edit | None
+) -> None:
+    whole = case(procedure, edit)
+    scores = {name: value for name, value in whole.negative.scores.items() if name != gate.score}
+    bare = replace(whole, negative=whole.negative.model_copy(update={"scores": scores}))
+    thresholds = GateSettings(max_cross_score=2.0, max_judged_relative_score=2.0)
+    assert rejection(whole, thresholds) is None
+    applying = [other for other in GATES if other.score == gate.score and other.applies(whole)]
+    assert lacking(bare, thresholds) == applying
+    if applying:
+        with pytest.raises(MissingScoreError, match=gate.score):
+            rejection(bare, thresholds)
+    else:
+        assert rejection(bare, thresholds) is None
+
+
+def test_every_gate_applies_to_something() -> None:
+    some = [case(p, e) for p in (ASKED, BY_LIKELIHOOD) for e in (None, REPLACED)]
+    assert all(any(gate.applies(c) for c in some) for gate in GATES)
+
+
+def test_likelihoods_that_an_engine_does_not_tell_are_not_missed() -> None:
+    whole = case(ASKED.model_copy(update={"likelihoods": False}))
+    scores = {n: v for n, v in whole.negative.scores.items() if n not in ("likelihood_margin", "fluency")}
+    silent = replace(whole, negative=whole.negative.model_copy(update={"scores": scores}))
+    assert rejection(silent, GateSettings()) is None
+
+
 def test_gates_that_are_off_until_they_are_set() -> None:
-    assert rejection(negative(hardness=0.1, cross_relative_score=2.0), GateSettings()) is None
+    assert rejection(case(hardness=0.1, cross_relative_score=2.0), GateSettings()) is None
     for settings, gate in (
         (GateSettings(min_hardness=0.5), "hardness"),
         (GateSettings(max_cross_score=0.95), "cross_encoder"),
+        (GateSettings(max_judged_relative_score=0.8), "positive_aware_judged"),
     ):
-        stopped = rejection(negative(hardness=0.1, cross_relative_score=2.0), settings)
+        stopped = rejection(case(hardness=0.1, cross_relative_score=2.0), settings)
         assert stopped is not None
         assert stopped[0] == gate
     assert len({g.name for g in GATES}) == len(GATES)
 
 
-def test_a_score_that_was_not_taken_is_not_asked_for() -> None:
-    row = negative()
-    bare = row.model_copy(update={"scores": {"length_ratio": 1.0}})
-    assert rejection(bare, GateSettings()) is None
-
-
 def test_a_reason_says_what_was_found() -> None:
     row = negative(answer_left=2.0).model_copy(update={"notes": {"answer_left": "1867, Otto"}})
-    (decided_row,) = select([row], GenerateSettings())
+    (decided_row,) = selected([row], GenerateSettings())
     assert (decided_row.verdict, decided_row.rejected_by) == ("rejected", "answer_left")
     assert decided_row.reason == "answer_left 2 is above 0: 1867, Otto"
 
 
 def test_different_requirements_come_first() -> None:
     rows = [negative(f"t{n}", requirement, cosine=0.9 - n / 10) for n, requirement in enumerate([1, 1, 1, 2, 3])]
-    verdicts = [n.verdict for n in select(rows, GenerateSettings(selection="hardest"))]
+    verdicts = [n.verdict for n in selected(rows, GenerateSettings(selection="hardest"))]
     assert verdicts == ["accepted", "rejected", "rejected", "accepted", "accepted"]
-    assert {n.rejected_by for n in select(rows, GenerateSettings())} == {None, "negatives_per_query"}
+    assert {n.rejected_by for n in selected(rows, GenerateSettings())} == {None, "negatives_per_query"}
 
 
 def test_kept_ones_are_spread_over_the_similarity_or_the_hardest() -> None:
     rows = [negative(f"t{n}", n, cosine=n / 10) for n in range(9)]
-    spread = [n.id for n in select(rows, GenerateSettings(selection="spread")) if n.verdict == "accepted"]
-    hardest = [n.id for n in select(rows, GenerateSettings(selection="hardest")) if n.verdict == "accepted"]
+    spread = [n.id for n in selected(rows, GenerateSettings(selection="spread")) if n.verdict == "accepted"]
+    hardest = [n.id for n in selected(rows, GenerateSettings(selection="hardest")) if n.verdict == "accepted"]
     assert spread == ["t0", "t4", "t8"]
     assert hardest == ["t6", "t7", "t8"]
 
@@ -134,7 +213,7 @@ def test_kept_ones_are_spread_over_the_similarity_or_the_hardest() -> None:
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 20])
 def test_up_to_the_wanted_number_is_kept(count: int) -> None:
     rows = [negative(f"t{n}", n % 2, cosine=n / 10) for n in range(9)]
-    kept = [n for n in select(rows, GenerateSettings(negatives_per_query=count)) if n.verdict == "accepted"]
+    kept = [n for n in selected(rows, GenerateSettings(negatives_per_query=count)) if n.verdict == "accepted"]
     assert len(kept) == min(count, 9)
 
 
@@ -142,6 +221,7 @@ def drafts_of(folder: Path, texts: list[list[tuple[str, str]]]) -> Drafts:
     """Keep scored negatives: a pair for each list, of texts with their kinds of violation."""
     drafts = Drafts(Workspace(str(folder)), "k")
     drafts.write_pairs(pairs(len(texts)), 2)
+    drafts.write_procedure(ASKED)
     for batch in drafts.batches():
         rows = []
         for pair in drafts.pairs(batch):
@@ -150,7 +230,7 @@ def drafts_of(folder: Path, texts: list[list[tuple[str, str]]]) -> Drafts:
                 negative(text, n, kind).model_copy(update={"id": content_id(pair.id, n)})
                 for n, (text, kind) in enumerate(own)
             ]
-            rows.append(Step(pair_id=pair.id, negatives=made))
+            rows.append(Step(pair_id=pair.id, analysis=ANALYSIS, negatives=made))
         drafts.write_step("scored", batch, rows)
     return drafts
 

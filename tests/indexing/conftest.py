@@ -32,10 +32,10 @@ def workspace(tmp_path: Path) -> Workspace:
     """A workspace with a finished import."""
     workspace = Workspace(str(tmp_path / "ws"))
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
-    workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
-    workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
-    workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
+    stage.workspace.write_rows("corpus", "000000", Passage, PASSAGES[:3])
+    stage.workspace.write_rows("corpus", "000001", Passage, PASSAGES[3:])
+    stage.workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
+    stage.workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
     stage.finish(Counts(rows_in=len(PASSAGES), accepted=len(PASSAGES)))
     return workspace
 

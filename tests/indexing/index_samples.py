@@ -12,8 +12,8 @@ from causalneg.files import file_sha256
 from causalneg.indexing.build import build_version
 from causalneg.indexing.manifest import MANIFEST, IndexManifest, IndexModel
 from causalneg.indexing.store import Index, open_index
+from causalneg.manifest import FileEntry
 from causalneg.records import Passage, to_table
-from causalneg.workspace import FileEntry
 
 PASSAGES = [
     Passage(id="rome", title="Rome", text="Rome is the capital of Italy."),

@@ -9,7 +9,7 @@ import pytest
 from causalneg.errors import UserError
 from causalneg.indexing.catalog import Catalog, Pointer
 from causalneg.indexing.manifest import IndexManifest, IndexModel, Shard
-from causalneg.workspace import FileEntry
+from causalneg.manifest import FileEntry
 
 
 def version(folder: Path, name: str, created: str = "2026-01-01T00:00:00Z") -> None:

@@ -72,8 +72,8 @@ def _follow_the_stage(workspace: Workspace, report: Reporter) -> None:
 
     # A trained encoder takes over; the older version stays.
     stage = workspace.begin("train", {}, ["import"])
-    shutil.copytree(model.path, workspace.local_folder("model"))
-    (workspace.local_folder("model") / "note.json").write_text("{}")
+    shutil.copytree(model.path, stage.workspace.local_folder("model"))
+    (stage.workspace.local_folder("model") / "note.json").write_text("{}")
     stage.finish(Counts(rows_in=1, accepted=1))
     trained = run(config, workspace, report)
     assert trained.details["trained"]

@@ -100,7 +100,9 @@ def test_hits_are_those_of_brute_force(corpus: list[Passage], batches: list[list
         scores = {p.id: float(query @ vector_of(p.full_text)) for p in left}
         assert sorted((h.score for h in hits), reverse=True) == sorted(scores.values(), reverse=True)[:3]
         assert all(scores[h.id] == h.score for h in hits)
-        assert [(-h.score, h.id) for h in hits] == sorted((-h.score, h.id) for h in hits)
+        order = [p.id for p in left]
+        expected = sorted(scores, key=lambda name: (-scores[name], order.index(name)))
+        assert [h.id for h in hits] == expected[:3], "equal scores are in the order of passages"
 
 
 def test_changes_that_are_known_are_passed_over() -> None:
@@ -179,6 +181,23 @@ class TestHybrid:
         names = {name for names in lists for name in names}
         scores = {n: sum(1 / (60 + list(names).index(n) + 1) for names in lists if n in names) for n in names}
         return sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))[:k]
+
+    def test_pages_go_on_where_those_before_end(self, tmp_path: Path) -> None:
+        drawn = np.random.default_rng(0)
+        corpus = [
+            Passage(id=f"{drawn.random()}", text=f"{'moon ' * drawn.integers(4)}{'sun ' * drawn.integers(3)}{number}")
+            for number in range(450)
+        ]
+        build_lexical(tmp_path, [p.full_text for p in corpus], "none")
+        view = view_of(corpus, lexical=tmp_path).with_changes([put("x", 7, 1), taken(corpus[3].id, 2)], encode)
+        for texts in (["moon"], ["moon sun"], ["nowhere"]):
+            (whole,) = view.search(QUERIES[:1], 1000, texts=texts)
+            assert len({hit.id for hit in whole}) == len(whole) == 450
+            assert [hit.score for hit in whole] == sorted((hit.score for hit in whole), reverse=True)
+            for k in (1, 10, 99, 100, 101, 150, 200, 201, 300, 449):
+                assert view.search(QUERIES[:1], k, texts=texts)[0] == whole[:k]
+        together = view.search(QUERIES[:2], 120, texts=["moon", "sun"])
+        assert together[0] == view.search(QUERIES[:1], 120, texts=["moon"])[0]
 
     def test_it_is_the_fusion_of_both_lists(self, tmp_path: Path) -> None:
         view = self.view(tmp_path)

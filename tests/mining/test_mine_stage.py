@@ -279,7 +279,7 @@ def test_workers_find_the_same(workspace: Workspace, mined: Callable[..., Manife
     for folder in ("candidates", "bm25", "embeddings", "signatures", "mined", "manifests/mine.json"):
         workspace.remove(folder)
     with ray_session():
-        mined()
+        mined(encode__workers=2)
     assert [r.model_dump(exclude={"dense_score", "positive_score"}) for r in rows(workspace)] == [
         r.model_dump(exclude={"dense_score", "positive_score"}) for r in alone
     ]

@@ -50,9 +50,9 @@ def small_workspace(folder: Path, **settings: object) -> Workspace:
     """Make a workspace whose version `v1` answers."""
     workspace = Workspace(str(folder))
     stage = workspace.begin("import", {}, [])
-    workspace.write_rows("corpus", "000000", Passage, PASSAGES)
-    workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
-    workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
+    stage.workspace.write_rows("corpus", "000000", Passage, PASSAGES)
+    stage.workspace.write_rows("queries", "000000", Query, [Query(id="q", text="capital of Italy")])
+    stage.workspace.write_rows("qrels", "000000", Qrel, [Qrel(query_id="q", passage_id="rome")])
     stage.finish(Counts(rows_in=4, accepted=4))
     build(workspace, "v1", **settings)
     Catalog(workspace.local_folder("index")).activate("v1")

@@ -1,5 +1,6 @@
 """Search over HTTP in front of a service that only repeats what it was asked: shapes, limits, errors."""
 
+import gzip
 import json
 from collections.abc import Iterator
 
@@ -88,7 +89,9 @@ def test_health_and_info_answer(client: TestClient, echo: Echo) -> None:
 
 
 def test_ready_says_why_not(client: TestClient, echo: Echo) -> None:
-    assert client.get("/ready").json() == {"status": "ok"}
+    assert client.get("/ready").json() == {"status": "ok", "problem": None}
+    echo.wrong = "changes.jsonl cannot be written."
+    assert client.get("/ready").json() == {"status": "ok", "problem": "changes.jsonl cannot be written."}
     echo.not_ready = "The index is being opened."
     response = client.get("/ready")
     _assert_error(response, 503, "not_ready", "being opened")
@@ -187,6 +190,30 @@ def test_unknown_paths_and_methods_have_the_same_error_body(client: TestClient) 
     _assert_error(response, 405, "method_not_allowed", "")
     assert response.headers["allow"] == "POST"
     assert client.put("/v1/passages").headers["allow"] == "DELETE, POST"
+
+
+def test_head_answers_as_get_does_without_the_body(client: TestClient, echo: Echo) -> None:
+    paths = [route.path for route in client.app.routes if "GET" in route.methods]  # type: ignore[attr-defined]
+    assert len(paths) > 10
+    for path in paths:
+        place = path.replace("{passage_id:path}", "x").replace("{model:path}", "m")
+        get, head = client.get(place), client.head(place)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        names = {"content-type", "x-content-type-options"} | (set() if path == "/metrics" else {"content-length"})
+        assert {n: head.headers[n] for n in names} == {n: get.headers[n] for n in names}
+    refused = client.head("/v1/search")
+    assert (refused.status_code, refused.content, refused.headers["allow"]) == (405, b"", "POST")
+    assert client.post("/health").headers["allow"] == "GET, HEAD"
+    echo.not_ready = "The index is being opened."
+    assert client.head("/ready").status_code == 503
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity"])
+def test_compressed_bodies_are_refused_as_such(client: TestClient, coding: str) -> None:
+    body = gzip.compress(b'{"query": "a"}')
+    response = client.post("/v1/search", content=body, headers={"Content-Encoding": coding})
+    _assert_error(response, 415, "compressed_body", "without Content-Encoding")
+    assert client.post("/v1/search", json={"query": "a"}, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
 def test_our_own_failure_says_nothing_of_its_inside(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -180,6 +180,12 @@ def test_a_damaged_index_is_not_served(workspace: Workspace, report: Reporter) -
         run(_config(workspace, _free_port()), workspace, report)
 
 
+def test_a_damaged_log_of_changes_is_not_served(workspace: Workspace, report: Reporter) -> None:
+    (workspace.local_folder("index") / "changes.jsonl").write_text('{"changes":[],"checksum":"0"}\n')
+    with pytest.raises(UserError, match=r"changes\.jsonl, line 1 does not have its checksum"):
+        run(_config(workspace, _free_port()), workspace, report)
+
+
 def test_a_model_that_changed_since_is_not_served(workspace: Workspace, report: Reporter) -> None:
     folder = workspace.local_folder("index/v1")
     manifest = read_manifest(folder)

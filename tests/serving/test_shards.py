@@ -29,6 +29,7 @@ from causalneg.indexing.search import Found, VectorSearch
 from causalneg.indexing.store import local_vectors
 from causalneg.records import Passage
 from causalneg.serving import keys
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.errors import ApiError
 from causalneg.serving.opening import open_service
 from causalneg.serving.run import run, serving
@@ -252,7 +253,7 @@ def _expected(workspace: Workspace, limit: int) -> list[list[str]]:
         service, _ = open_service(_server_config(workspace))
         try:
             request = SearchRequest(queries=list(QUESTIONS), limit=limit)
-            answer = await service.search(request, time.monotonic() + 60)
+            answer = await service.search(request, Deadline(60))
         finally:
             await service.close()
         return [[hit.id for hit in hits] for hits in answer.results]

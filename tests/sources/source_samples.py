@@ -89,4 +89,4 @@ def assert_adds_up(manifest: Manifest, workspace: Workspace) -> None:
     left_out = sum(tally["rejected"] for tally in manifest.details["rows"].values())
     assert len(rejected(workspace)) == left_out - manifest.details["outcomes"].get("not_drawn", 0)
     assert all(len(row.excerpt) <= 200 for row in rejected(workspace))
-    assert not workspace.exists("staging")
+    assert not workspace.exists("building")

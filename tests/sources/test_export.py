@@ -36,24 +36,24 @@ def _fill(workspace: Workspace) -> Workspace:
     """
     stage = workspace.begin("import", {}, [])
     corpus = [Passage(id=f"p{i}", title=f"Title {i}", text=f"text {i} \u2028 ü") for i in range(8)]
-    workspace.write_rows("corpus", "part-0", Passage, corpus)
-    workspace.write_rows("queries", "part-0", Query, [Query(id=f"q{i}", text=f"query {i}") for i in range(3)])
+    stage.workspace.write_rows("corpus", "part-0", Passage, corpus)
+    stage.workspace.write_rows("queries", "part-0", Query, [Query(id=f"q{i}", text=f"query {i}") for i in range(3)])
     pairs = [("q0", "p0"), ("q1", "p1"), ("q1", "p2"), ("q2", "p3")]
-    workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id=q, passage_id=p) for q, p in pairs])
+    stage.workspace.write_rows("qrels", "part-0", Qrel, [Qrel(query_id=q, passage_id=p) for q, p in pairs])
     stage.finish(Counts(rows_in=3, accepted=3))
     stage = workspace.begin("mine", {}, ["import"])
     found = [mined("q0", f"p{i}", dense_score=i / 10, cross_score=float(i)) for i in (6, 5, 4)]
     found += [mined("q1", f"p{i}") for i in (5, 6)]
     found += [mined("q2", "p7", "rejected")]
     found += [mined("q0", "p0", "rejected", relation=Relation.POSITIVE, dense_score=0.8, cross_score=8.0)]
-    workspace.write_rows("mined", "part-0", Mined, found)
+    stage.workspace.write_rows("mined", "part-0", Mined, found)
     stage.finish(Counts(rows_in=7, accepted=5, rejected=2))
     return workspace
 
 
 def _generate(workspace: Workspace) -> None:
     stage = workspace.begin("generate", {}, ["import", "mine"])
-    workspace.write_rows("negatives", "part-0", Negative, [G1, negative("q0", "p0", "bad", "rejected"), G2])
+    stage.workspace.write_rows("negatives", "part-0", Negative, [G1, negative("q0", "p0", "bad", "rejected"), G2])
     stage.finish(Counts(rows_in=4, accepted=1, rejected=3))
 
 

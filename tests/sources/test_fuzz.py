@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 from source_samples import imported, lines
 
 from causalneg.errors import UserError
+from causalneg.sources.fields import Fields
 from causalneg.sources.jsonarray import array_elements
+from causalneg.sources.names import QREL_NAMES
+from causalneg.sources.qrels import read_qrels
 from causalneg.workspace import Manifest, Workspace
 
 PAIRS = [
@@ -27,6 +30,10 @@ PAIRS = [
     for n in range(6)
 ]
 FLAT = [{**row, "positive": f"answer {n}", "negative": f'wrong, "{n}"'} for n, row in enumerate(PAIRS)]
+USUAL = [
+    {"Question": row["query"], "Pos": [row["positive"], ""], "Hard-Negative": None, "neg2": [{"text": "n"}, {}]}
+    for row in PAIRS
+]
 CHAT = [
     {
         "messages": [{"role": "user", "content": row["query"]}],
@@ -63,6 +70,9 @@ FILES: dict[str, Callable[[], bytes]] = {
     "pairs.json": lambda: json.dumps(PAIRS, indent=1, ensure_ascii=False).encode(),
     "pairs.csv": lambda: separated(","),
     "pairs.tsv": lambda: separated("\t"),
+    "semicolons.csv": lambda: separated(";"),
+    "member.json": lambda: json.dumps({"version": 1, "data": PAIRS}, ensure_ascii=False).encode(),
+    "usual.ndjson": lambda: lines(USUAL).encode(),
     "pairs.parquet": parquet,
     "pairs.jsonl.gz": lambda: gzip.compress(lines(PAIRS).encode(), mtime=0),
     "pairs.jsonl.zst": lambda: pa.compress(lines(PAIRS).encode(), "zstd", asbytes=True),
@@ -130,6 +140,7 @@ def test_the_files_are_whole_before_they_are_damaged(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_damaged_file(name: str, data: st.DataObject) -> None:
     content = data.draw(mutated(FILES[name]()))
@@ -143,6 +154,7 @@ def test_a_damaged_file(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+@settings(max_examples=20)
 @given(content=st.binary(max_size=300))
 @example(b"")
 @example(b"\xef\xbb\xbf")
@@ -226,6 +238,48 @@ def test_a_json_array_is_taken_apart_however_it_is_cut(rows: list[object], inden
     assert list(array_elements(Dripping(content), "x")) == rows
 
 
+IDS = st.text(st.characters(codec="utf-8", exclude_characters='\t\r\n,"', exclude_categories=["Cc", "Cs"]), min_size=1)
+
+
+@given(
+    judged=st.lists(
+        st.tuples(IDS, IDS, st.integers(-3, 3)), min_size=1, max_size=5, unique_by=lambda row: (row[0], row[1])
+    ),
+    order=st.permutations(range(4)),
+    names=st.tuples(*(st.sampled_from(QREL_NAMES[field]) for field in ("query", "passage", "score"))),
+    spell=st.sampled_from([str.upper, str.title, lambda name: name.replace("_", "-")]),
+    pointed=st.booleans(),
+)
+def test_judgements_are_read_in_any_order_of_named_columns(
+    judged: list[tuple[str, str, int]],
+    order: list[int],
+    names: tuple[str, str, str],
+    spell: Callable[[str], str],
+    pointed: bool,
+) -> None:
+    def line(cells: list[str]) -> bytes:
+        return ("\t".join(cells[n] for n in order) + "\n").encode()
+
+    table = [[q, p, f"{s}.0" if pointed else str(s), "note"] for q, p, s in judged]
+    content = line([*(spell(str(name)) for name in names), "remark"]) + b"".join(line(cells) for cells in table)
+    found = list(read_qrels(io.BytesIO(content), "test", "x", Fields({}, QREL_NAMES)))
+    assert [(row.query_id, row.passage_id, row.score) for row in found] == judged
+
+
+@given(content=st.binary(max_size=200))
+@example(b"qid\tpid\n")
+@example(b'a,"b\n')
+@example(b"qid,pid,\x00\n")
+@example(b"\xef\xbb\xbfqid pid rel\n\xff\n")
+def test_any_bytes_are_judgements_or_a_sentence(content: bytes) -> None:
+    try:
+        found = list(read_qrels(io.BytesIO(content), "test", "x", Fields({}, QREL_NAMES)))
+    except UserError as error:
+        assert_one_sentence(str(error))
+        return
+    assert len(found) in (counted_lines(content), counted_lines(content) - 1)
+
+
 TOPICS = {
     "topics.tsv": b"0\twhat is it\n1\tand that\n",
     "topics.jsonl": b'{"qid": 0, "query": "what is it"}\n{"qid": "1", "query": "and that"}\n',
@@ -234,10 +288,15 @@ TOPICS = {
     "topics.xml": b'<topics><topic number="0"><query>what is it</query></topic>'
     b'<topic number="1"><title>and</title></topic></topics>',
     "qrels.txt": b"0 0 d0 1\n1 0 d1 1\n1 0 d2 0\n",
+    "qrels.named.tsv": b"DocNo\tnote\tRel\tQuery ID\nd0\tx\t1.0\t0\nd1\t\t1\t1\t\nd2\ty\t0\t1\n",
+    "qrels.csv": b'qid,pid,label\n0,d0,1\n1,"d1",1\n1,d2,0\n',
+    "named.tsv": b"question\tquery_id\nwhat is it\t0\nand that\t1\n",
+    "qrels.txt.gz": gzip.compress(b"0 0 d0 1\n1 0 d1 1\n1 0 d2 0\n", mtime=0),
 }
 
 
 @pytest.mark.parametrize("name", TOPICS)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_damaged_topics_and_judgements(name: str, data: st.DataObject) -> None:
     content = data.draw(mutated(TOPICS[name]))
@@ -247,10 +306,10 @@ def test_damaged_topics_and_judgements(name: str, data: st.DataObject) -> None:
         (folder / "qrels.txt").write_bytes(TOPICS["qrels.txt"])
         (folder / "topics.tsv").write_bytes(TOPICS["topics.tsv"])
         (folder / name).write_bytes(content)
-        topics = "topics.tsv" if name == "qrels.txt" else name
+        topics, qrels = ("topics.tsv", name) if name.startswith("qrels") else (name, "qrels.txt")
         flags = {
             "import__topics": {"test": str(folder / topics)},
-            "import__qrels": {"test": str(folder / "qrels.txt")},
+            "import__qrels": {"test": str(folder / qrels)},
             "import__max_rejected_share": 1.0,
         }
         imported(Workspace(str(folder / "ws")), folder / "corpus.jsonl", **flags)

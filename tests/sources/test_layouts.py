@@ -362,7 +362,7 @@ def test_metadata_of_a_column_that_the_user_names(tmp_path: Path, workspace: Wor
     assert metadata_of(workspace) == {"a": '{"n":2.5,"on":"1969-07-20"}', "b": ""}
 
 
-@pytest.mark.parametrize("value", ["Wikipedia", [1], 7, True, {"x": float("nan")}, "[1]", '{"x": '])
+@pytest.mark.parametrize("value", ["Wikipedia", [1], 7, True, "[1]", '{"x": '])
 def test_metadata_that_is_no_object_is_rejected_unless_it_is_left_out(
     tmp_path: Path, workspace: Workspace, value: object
 ) -> None:

@@ -98,7 +98,7 @@ def test_too_many_of_them_mean_a_wrong_mapping(folder: Path, workspace: Workspac
 
 
 def test_a_file_without_a_good_row_stops_soon(tmp_path: Path, workspace: Workspace) -> None:
-    corpus = [{"_id": str(n), "body_": "x"} for n in range(5000)]
+    corpus = [{"_id": str(n), "abstract": "x"} for n in range(5000)]
     folder = write_beir(tmp_path / "beir", corpus, QUERIES, {"train": QRELS})
     with pytest.raises(UserError, match=r"line 1: field 'text' is missing.*1,000 of 1,000 passages are broken"):
         imported(workspace, folder)
@@ -184,7 +184,8 @@ def test_without_any_positive_the_reason_is_named(folder: Path, workspace: Works
         ({"query": "q"}, "missing_field"),
         ({"query": "q", "positive": []}, "missing_field"),
         ({"query": "q", "positive": "p", "negative": [1]}, "wrong_type"),
-        ({"query": "q", "positive": "p", "negative": [" "]}, "empty_text"),
+        ({"query": "q", "positive": [" ", None]}, "missing_field"),
+        ({"query": "q", "positive": " "}, "empty_text"),
         ({"query": "q", "positive": {"title": "t"}}, "missing_field"),
         ({"query": ["q"], "positive": "p"}, "wrong_type"),
         ({"query": "q", "positive": "p", "split": 3}, "wrong_type"),
@@ -218,4 +219,5 @@ def test_every_kind_of_outcome_is_met_by_a_test() -> None:
     met |= {"line_too_long", "repeated", "duplicate_text", "merged_text", "cut"}
     met |= {"without_judgement", "without_positive", "not_drawn"}
     met |= {"missing_file"}  # in test_triviaqa.py
+    met |= {"recomposed", "lone_surrogate", "html_entities", "empty_member", "metadata_value"}  # in test_texts.py
     assert met == set(OUTCOMES)

@@ -20,6 +20,7 @@ from causalneg.sources.staging import Staging
 from causalneg.workspace import Workspace
 
 PASSAGES = 35_000
+STAGING = "building/import/staging"
 
 # Imports, and kills itself with SIGKILL at the n-th call of a function.
 KILLED = """
@@ -78,7 +79,7 @@ def assert_same(workspace: Workspace, whole: Workspace) -> None:
     one, other = workspace.require("import"), whole.require("import")
     assert one.details == other.details
     assert {name: f.sha256 for name, f in one.files.items()} == {name: f.sha256 for name, f in other.files.items()}
-    assert sorted(one.files) == workspace.list_files(["corpus", "queries", "qrels", "rejected", "staging"])
+    assert sorted(one.files) == workspace.list_files(["corpus", "queries", "qrels", "rejected", "building"])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_an_import_killed_from_outside_many_times_ends_the_same(
     for _ in range(4):
         process = subprocess.Popen([*command, "--workspace", workspace.root], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while not Path(workspace.root, "staging").exists() and process.poll() is None:
+        while not Path(workspace.root, STAGING).exists() and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(0.2)
@@ -125,12 +126,45 @@ def test_what_was_left_of_another_import_is_not_taken_up(source: Path, beir: Pat
     killed(source, workspace, "row", 15_000)
     made = imported(workspace, beir)
     assert made.details["passages"] == 3
-    assert not workspace.exists("staging")
+    assert not workspace.exists("building")
+
+
+def contents(workspace: Workspace) -> dict[str, bytes]:
+    names = [name for name in workspace.list_files([""]) if not name.startswith("building/")]
+    return {name: workspace.read_bytes(name) for name in names}
+
+
+def test_an_import_that_fails_leaves_the_earlier_one_byte_for_byte(
+    beir: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    made = imported(workspace, beir)
+    before = contents(workspace)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("query,positive\n" + "who?,\n" * 50)
+    with pytest.raises(UserError, match="are broken"):
+        imported(workspace, wrong)
+    assert contents(workspace) == before
+    assert workspace.require("import") == made
+    assert run(load_config(flags={"import.source": str(beir)}), workspace, Reporter(io.StringIO())) == made
+    assert contents(workspace) == before
+
+
+def test_an_import_that_is_killed_leaves_the_earlier_one_and_goes_on(
+    source: Path, whole: Workspace, beir: Path, workspace: Workspace
+) -> None:
+    imported(workspace, beir)
+    before = contents(workspace)
+    killed(source, workspace, "part", 2)
+    assert contents(workspace) == before
+    report = Reporter(io.StringIO())
+    imported(workspace, source, report, import__duplicate_texts="merge")
+    assert "going on after" in report.console.file.getvalue()  # type: ignore[attr-defined]
+    assert_same(workspace, whole)
 
 
 def test_a_damaged_staging_file_is_begun_anew(source: Path, whole: Workspace, workspace: Workspace) -> None:
     killed(source, workspace, "row", 15_000)
-    for file in Path(workspace.root, "staging").iterdir():
+    for file in Path(workspace.root, STAGING).iterdir():
         file.write_bytes(b"not a database" * 100)
     imported(workspace, source, import__duplicate_texts="merge")
     assert_same(workspace, whole)
@@ -138,14 +172,14 @@ def test_a_damaged_staging_file_is_begun_anew(source: Path, whole: Workspace, wo
 
 def test_a_lost_part_of_the_corpus_is_named(source: Path, workspace: Workspace) -> None:
     killed(source, workspace, "row", 25_000)
-    Path(workspace.path("corpus/part-000001.parquet")).unlink()
+    Path(workspace.path("building/import/corpus/part-000001.parquet")).unlink()
     with pytest.raises(UserError, match=r"part-000001\.parquet is gone; remove .*sqlite"):
         imported(workspace, source, import__duplicate_texts="merge")
 
 
 def test_two_imports_at_once_are_refused(source: Path, workspace: Workspace) -> None:
     killed(source, workspace, "row", 15_000)
-    (path,) = Path(workspace.root, "staging").glob("*.sqlite")
+    (path,) = Path(workspace.root, STAGING).glob("*.sqlite")
     config = load_config(flags={"import.source": str(source), "import.duplicate_texts": "merge"})
     with Staging(path, config.import_), pytest.raises(UserError, match="Another import is at work"):
         run(config, workspace, Reporter(io.StringIO()))

@@ -1,5 +1,6 @@
 """TriviaQA's own files become a corpus, questions, and judgements by its distant supervision."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,26 @@ def test_train_and_dev_of_wikipedia_and_any_single_file(tmp_path: Path) -> None:
     (unfiltered / "evidence").rename(unfiltered / "elsewhere")
     made = imported(Workspace(str(tmp_path / "unfiltered")), unfiltered / "unfiltered-web-train.json")
     assert made.details["splits"] == {"train": 1}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_questions_and_documents_may_be_compressed(tmp_path: Path, whole: bool) -> None:
+    folder = write(tmp_path / "triviaqa-rc", QUESTIONS)
+    plain = Workspace(str(tmp_path / "plain"))
+    imported(plain, folder)
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    other = Workspace(str(tmp_path / "packed"))
+    imported(other, folder if whole else folder / "qa" / "wikipedia-dev.json.gz")
+    assert rows(plain) == rows(other)
+
+
+def test_files_of_questions_that_are_not_read_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write(tmp_path / "triviaqa-rc", QUESTIONS)
+    (folder / "qa" / "web-dev.json").write_text("{}")
+    (folder / "qa" / "._wikipedia-dev.json").write_text("x")
+    assert imported(workspace, folder).details["files_not_read"] == ["qa/web-dev.json"]
 
 
 def test_a_document_is_found_in_other_letters(workspace: Workspace, tmp_path: Path) -> None:

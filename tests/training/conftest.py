@@ -28,11 +28,11 @@ def workspace(tmp_path: Path) -> Workspace:
         Passage(id=f"p{i}", title=topic, text=f"A passage on {topic}, " + f"with detail {i} of it " * (i + 1))
         for i, topic in enumerate(_TOPICS)
     ]
-    made.write_rows("corpus", "part-0", Passage, passages)
-    made.write_rows(
+    stage.workspace.write_rows("corpus", "part-0", Passage, passages)
+    stage.workspace.write_rows(
         "queries", "part-0", Query, [Query(id=f"q{i}", text=f"What of {t}?") for i, t in enumerate(_TOPICS)]
     )
-    made.write_rows(
+    stage.workspace.write_rows(
         "qrels",
         "part-0",
         Qrel,
@@ -46,7 +46,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
     stage = made.begin("mine", {}, ["import"])
     candidates = [mined(f"q{i}", f"p{(i + k) % PAIRS}") for i in range(PAIRS - 1) for k in (1, 2, 3)]
-    made.write_rows("mined", "part-0", Mined, [*candidates, mined("q6", "p1", "rejected")])
+    stage.workspace.write_rows("mined", "part-0", Mined, [*candidates, mined("q6", "p1", "rejected")])
     stage.finish(Counts(rows_in=PAIRS, accepted=PAIRS))
     return made
 
@@ -61,6 +61,6 @@ def generated_workspace(workspace: Workspace) -> Workspace:
         for k in range(1 if i == 4 else 2)
     ]
     rows.append(negative("q0", "p0", "A rejected one.", "rejected"))
-    workspace.write_rows("negatives", "part-0", Negative, rows)
+    stage.workspace.write_rows("negatives", "part-0", Negative, rows)
     stage.finish(Counts(rows_in=PAIRS, accepted=PAIRS))
     return workspace

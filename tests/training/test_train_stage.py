@@ -1,10 +1,10 @@
 """The train stage on a workspace."""
 
 import io
-import json
 
 import numpy as np
 import pytest
+import yaml
 
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
@@ -70,6 +70,12 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         wrong = {"encoder.lora_rank": 2, "encoder.lora_targets": ["no_such_layer"], "workers": 2}
         with pytest.raises(UserError, match="no_such_layer"):
             run(_config(workspace, **wrong), workspace, Reporter(io.StringIO()))
+        assert json.loads(workspace.read_bytes("checkpoints/starts.json")) == [0]  # Ray started no workers anew
+
+        broken = {"learning_rate": 1e30, "warmup": 0.0, "workers": 2}
+        with pytest.raises(UserError, match=r"NaN or infinite at step 2: lower train\.learning_rate"):
+            run(_config(workspace, **broken), workspace, Reporter(io.StringIO()))
+        assert json.loads(workspace.read_bytes("checkpoints/starts.json")) == [0]
 
         output = io.StringIO()
         one = run(_config(workspace), workspace, Reporter(output))
@@ -78,7 +84,7 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert (one.counts.rows_in, one.counts.accepted, one.counts.rejected) == (7, 6, 1)
         assert (one.details["mined"], one.details["generated"], one.details["steps"]) == (18, 9, 4)
         assert one.details["precision"] == "fp32"
-        assert not workspace.exists("checkpoints")
+        assert not workspace.exists("building")
         assert one.details["dev"] == {}  # of six queries none are held out
         assert HELD_OUT in one.files
         assert workspace.read_table(HELD_OUT).to_pydict() == {"query_id": []}
@@ -86,7 +92,7 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         assert "<svg" in page
         card = workspace.read_bytes("model/README.md").decode()
         assert "18" in card
-        assert json.loads(workspace.read_bytes("model/causalneg.json"))["train"]["loss"]["entropy_weight"] == 0.05
+        assert yaml.safe_load(workspace.read_bytes("model/causalneg.yaml"))["train"]["loss"]["entropy_weight"] == 0.05
 
         # The number of workers does not determine the result, so the stage is done.
         again = run(_config(workspace, workers=2), workspace, Reporter(io.StringIO()))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_samples import prepared, random_workspace, tiny_encoder, tiny_settings
 
 from causalneg.config import TrainSettings
@@ -197,9 +198,68 @@ def test_what_is_logged(tiny: Path, data: Data, tmp_path: Path) -> None:
     assert all("nDCG@10" in r and "diagnostics/gradient_cosine" in r for r in records if r["kind"] == "dev")
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence(tiny: Path, data: Data, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"The loss is nan at step \d+; lower train.learning_rate"):
-        _train(tiny, data, tiny_settings(learning_rate=1e30, warmup=0.0), tmp_path)
+def _refused(encoder: Encoder, data: Data, settings: TrainSettings, folder: Path, break_at: int | None = None) -> str:
+    """Train until it is refused, and return the sentence; weights are made NaN after a step if asked for."""
+
+    def progress(done: int, steps: int, record: dict[str, float]) -> None:
+        if done == break_at:
+            encoder.parameters()[0].data.fill_(torch.nan)
+
+    run = Run(data, encoder, settings, 5, folder, Log(folder / "log.jsonl"), Alone(), progress)
+    with pytest.raises(UserError) as refusal:
+        run()
+    return str(refusal.value)
+
+
+def test_a_learning_rate_that_breaks_the_weights_is_said(tiny: Path, data: Data, tmp_path: Path) -> None:
+    settings = tiny_settings(learning_rate=1e30, warmup=0.0)
+    said = _refused(_encoder(tiny, settings), data, settings, tmp_path)
+    assert "NaN or infinite at step 2: lower train.learning_rate (1e+30)" in said
+    assert "fp16" not in said
+    assert said.endswith("there is no checkpoint yet.")
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_numbers_that_break_stop_training_and_leave_the_last_good_checkpoint(
+    tiny: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    monkeypatch.setattr("causalneg.training.worker._REPORT_EVERY", 0.0)
+    settings = tiny_settings(log_every=log_every, dev__every=1000)
+    said = _refused(_encoder(tiny, settings), data, settings, tmp_path, break_at=3)
+    assert said.startswith("The loss or its gradient is NaN or infinite at step 4:")
+    assert said.endswith(f"the last good checkpoint, of step 2, is kept in {tmp_path / 'step-00000002'}.")
+    assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000002"]
+    assert all(v.isfinite().all() for v in load_file(tmp_path / "step-00000002" / "model.safetensors").values())
+
+
+def test_a_weight_that_is_no_number_is_said_before_anything_is_measured(tiny: Path, data: Data, tmp_path: Path) -> None:
+    settings = tiny_settings()
+    encoder = _encoder(tiny, settings)
+    encoder.parameters()[0].data[0, 0] = torch.nan
+    said = _refused(encoder, data, settings, tmp_path)
+    assert said.startswith("Weights of the encoder are NaN or infinite before the first step: see whether")
+    assert not Log(tmp_path / "log.jsonl").read()
+
+
+def test_an_encoder_that_overflows_in_fp16_is_said(tiny: Path, data: Data, tmp_path: Path) -> None:
+    settings = tiny_settings(precision="fp16")
+    encoder = _encoder(tiny, settings)
+    layer = dict(encoder.model.named_parameters())["0.model.encoder.layer.0.attention.output.dense.weight"]
+    layer.data.fill_(1e6)
+    said = _refused(encoder, data, settings, tmp_path)
+    assert said.startswith("Vectors of the encoder are NaN or infinite before the first step: set train.precision to")
+
+
+@pytest.mark.parametrize("candidates", ["in_batch", "global"])
+def test_pairs_without_any_negatives_train_on_one_anothers_passages(
+    tiny: Path, tmp_path: Path, candidates: str
+) -> None:
+    settings = tiny_settings(mined_per_query=0, generated_per_query=0, loss__candidates=candidates)
+    workspace = random_workspace(tmp_path / "ws", rows=15)
+    store = prepared(workspace, tmp_path / "data", _encoder(tiny, settings), settings)
+    assert (store.facts["rows"], store.facts["without_negative"]) == (15, 15)
+    _, summary = _train(tiny, store, settings, tmp_path / "run")
+    assert 0 < summary.epochs[-1]["loss"] < summary.epochs[0]["loss"]
 
 
 def test_a_rule_of_weight_nought_is_training_without_them(tiny: Path, data: Data, tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def workspace_task(name: str, workspace: Workspace, wanted: str | None) -> AbsTa
     Raises:
         UserError: there is no import, or it has no such split.
     """
-    revision = workspace.require("import").digest
+    imported = workspace.require("import")
+    revision = imported.former_digest or imported.digest  # so that results of 0.1.0 are found
     split = _split(workspace, wanted)
 
     class WorkspaceTask(AbsTaskRetrieval):

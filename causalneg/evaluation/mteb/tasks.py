@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import mteb
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
 
-from causalneg.config import nearest
 from causalneg.errors import UserError
 from causalneg.evaluation.mteb.local import workspace_task
+from causalneg.names import nearest
 from causalneg.workspace import Workspace
 
 OWN = "workspace"

@@ -37,7 +37,7 @@ from causalneg.generation.edit.requirements import (
 )
 from causalneg.generation.engines import EngineError
 from causalneg.generation.prompts import query_segments
-from causalneg.generation.rows import Pair
+from causalneg.generation.rows import Mode, Pair
 from causalneg.generation.text import Kind, common_words, find, sentences
 from causalneg.records import Analysis, Lineage, Negative, Passage, ViolationType, content_id, full_text
 
@@ -70,6 +70,8 @@ class EditAuthor:
         lineage: what is written into every row.
         by_likelihood: whether the engine tells likelihoods; otherwise it is asked for the evidence's number.
     """
+
+    mode: Mode = "edit"
 
     def __init__(self, encode: Encode, settings: GenerateSettings, lineage: Lineage, by_likelihood: bool) -> None:
         self._encode, self._settings, self._lineage = encode, settings, lineage

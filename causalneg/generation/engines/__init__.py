@@ -36,7 +36,7 @@ class EngineError(Exception):
 
     Attributes:
         kind: what went wrong, as it stands in failure rows: length, invalid_json, invalid_analysis, invalid_rewrite,
-            invalid_judgement, refusal, timeout, rate_limited,
+            invalid_judgement, no_content, refusal, timeout, rate_limited,
             server_error, bad_response, too_long, unsupported, refused.
         retryable: whether another attempt may do better.
     """

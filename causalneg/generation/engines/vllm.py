@@ -3,18 +3,31 @@
 import asyncio
 import itertools
 import math
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
+
+import psutil
 
 from causalneg.config import EngineSettings
 from causalneg.generation.engines import Completion, EngineDeadError, EngineError, Likelihood
+from causalneg.generation.engines.precision import Precision, engine_precision
+from causalneg.generation.engines.watchdog import Watchdog
 from causalneg.runtime import cores
 
 # Shorter blocks than the CPU default of 128 tokens, so that short shared instructions are found in the cache.
 _BLOCK_TOKENS = 32
 _MAX_LOGPROBS = 20
+_PATIENCE = 600.0  # seconds; longer than any step of an engine that also computes
+_LOOK_AGAIN = 5.0  # seconds between looks at whether the engine stalled
+_DAY = "86400"  # seconds
+DTYPES: dict[Precision, Literal["float32", "bfloat16", "float16"]] = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
 
 
 def engine_environment(settings: EngineSettings) -> dict[str, str]:
@@ -28,6 +41,9 @@ def engine_environment(settings: EngineSettings) -> dict[str, str]:
         "OMP_NUM_THREADS": str(settings.threads or cores()),
         # Compiling the log-probability kernel costs more seconds than it saves on a CPU.
         "TORCHDYNAMO_DISABLE": "1",
+        # A processor may take minutes for a step, or to start beside others; what stalls is found by the watchdog.
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": _DAY,
+        "VLLM_ENGINE_READY_TIMEOUT_S": _DAY,
     }
 
 
@@ -37,11 +53,12 @@ class VllmEngine:
     Args:
         model: folder in Hugging Face layout.
         settings: sizes and limits.
+        patience: seconds after which an engine that neither answers nor computes is taken for dead.
     """
 
     repeats = False
 
-    def __init__(self, model: Path, settings: EngineSettings) -> None:
+    def __init__(self, model: Path, settings: EngineSettings, patience: float = _PATIENCE) -> None:
         os.environ.update(engine_environment(settings))
         from vllm import AsyncEngineArgs, AsyncLLMEngine
         from vllm.config import StructuredOutputsConfig
@@ -57,10 +74,11 @@ class VllmEngine:
                 "block_size": _BLOCK_TOKENS,
                 "enforce_eager": True,
                 "kv_cache_memory_bytes": int(settings.kv_cache_gib * 1024**3),
+                "worker_extension_cls": "causalneg.generation.engines.vllm_worker.WorkerExtension",
             }
         arguments = AsyncEngineArgs(
             model=str(model),
-            dtype="bfloat16",
+            dtype=DTYPES[engine_precision(settings)],
             max_model_len=settings.max_model_len,
             max_num_seqs=settings.max_num_seqs,
             max_logprobs=_MAX_LOGPROBS,
@@ -71,28 +89,51 @@ class VllmEngine:
             disable_log_stats=True,
             **sizes,
         )
+        before = set(multiprocessing.active_children())
         self._engine = AsyncLLMEngine.from_engine_args(arguments)
+        self._processes = _with_children(c.pid for c in multiprocessing.active_children() if c not in before)
+        self._watchdog = Watchdog(patience, self._computed if on_cpu else None)
+        self._watch: asyncio.Task[None] | None = None
         self._tokenizer = self._engine.get_tokenizer()
         self._max_len = settings.max_model_len
-        self._timeout = settings.timeout_seconds
         # On a CPU, vLLM 0.32 dies of a seeded request whose prompt it takes in parts: a generator has no offset there.
         self._seeded = not on_cpu
         self._requests = itertools.count()
 
-    async def _last(self, prompt: list[int], sampling: Any) -> Any:  # noqa: ANN401 - vLLM's own types
+    def _computed(self) -> float:
+        """Return how many seconds the engine's processes have computed."""
+        return sum(_cpu_seconds(process) for process in self._processes)
+
+    async def _kill_when_stalled(self) -> None:
+        """Kill an engine that has stalled: vLLM notices, and every request ends as with one that died by itself."""
+        while not self._watchdog.stalled():
+            await asyncio.sleep(_LOOK_AGAIN)
+        _kill(self._processes)
+
+    async def _outputs(self, prompt: list[int], sampling: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - vLLM's own types
+        """Yield what the engine gives for a request, each a sign of life."""
         from vllm import TokensPrompt
+
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._kill_when_stalled())
+        self._watchdog.begin()
+        try:
+            name = str(next(self._requests))
+            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=prompt), sampling, name):
+                self._watchdog.progressed()
+                yield output
+        finally:
+            self._watchdog.end()
+
+    async def _last(self, prompt: list[int], sampling: Any) -> Any:  # noqa: ANN401 - vLLM's own types
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
         if len(prompt) + 1 > self._max_len:
             raise EngineError("too_long", f"the prompt has {len(prompt)} tokens of {self._max_len}", retryable=False)
         last = None
         try:
-            async with asyncio.timeout(self._timeout):
-                name = str(next(self._requests))
-                async for output in self._engine.generate(TokensPrompt(prompt_token_ids=prompt), sampling, name):
-                    last = output
-        except TimeoutError as error:
-            raise EngineError("timeout", f"no answer within {self._timeout:g} s", retryable=True) from error
+            async for output in self._outputs(prompt, sampling):
+                last = output
         except VllmDeadError as error:
             raise EngineDeadError(str(error)) from error
         except ValueError as error:
@@ -155,7 +196,32 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stop the engine and its processes."""
+        if self._watch:
+            self._watch.cancel()
         self._engine.shutdown()
+        _kill(self._processes)  # a worker ends its step first, and the engine does not wait for that
+
+
+def _with_children(pids: Iterable[int | None]) -> list[psutil.Process]:
+    """Return processes and those that they started."""
+    processes = [psutil.Process(pid) for pid in pids]
+    return processes + [child for process in processes for child in process.children(recursive=True)]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
 
 
 def _probabilities(place: Any) -> dict[str, float]:  # noqa: ANN401 - vLLM's own types

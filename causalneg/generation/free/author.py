@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from causalneg.config import GenerateSettings
-from causalneg.generation.ask import Asker, Lost, settled
+from causalneg.generation.ask import Asker, Lost, UnusableAnswerError, settled
 from causalneg.generation.engines import Completion, EngineError
-from causalneg.generation.free import ANSWER_FAULTS, AnswerError
+from causalneg.generation.free import AnswerError
 from causalneg.generation.free.analysis import analysis_chat, analysis_schema, parse_analysis
 from causalneg.generation.free.rewrite import (
     Rewrites,
@@ -16,9 +16,10 @@ from causalneg.generation.free.rewrite import (
     rewrite_schema,
 )
 from causalneg.generation.profiles import Profile
-from causalneg.generation.rows import Pair
+from causalneg.generation.rows import Mode, Pair
 from causalneg.records import Analysis, Lineage, Negative, Passage
 
+INFEASIBLE = "infeasible"  # kind of the failure of a task that the LLM finds it can't do
 _MOST_TASKS = 3  # named for each passage wanted, so that one that is not feasible gives way to the next
 
 
@@ -30,6 +31,8 @@ class FreeAuthor:
         profile: what counts as relevant in the data set.
         lineage: what is written into every row.
     """
+
+    mode: Mode = "rewrite"
 
     def __init__(self, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> None:
         self._settings, self._profile, self._lineage = settings, profile, lineage
@@ -57,15 +60,13 @@ class FreeAuthor:
         """
         tasks = plan_rewrites(analysis, self._lineage.seed)[: _MOST_TASKS * self._settings.candidates]
         if not tasks:
-            return [Lost("rewrite", EngineError("infeasible", "no requirement can be broken", retryable=False))]
+            return [Lost("rewrite", EngineError(INFEASIBLE, "no requirement can be broken", retryable=False))]
         if parts is not None:
             return await self._each(pair, analysis, [task for task in tasks if str(task) in parts], asker)
         count = min(self._settings.candidates, len(tasks))
         try:
             first = await self._write(pair, analysis, tasks, count, asker)
-        except EngineError as error:
-            if error.kind not in ANSWER_FAULTS:
-                raise
+        except UnusableAnswerError:
             first = Rewrites({}, {}, {})
         left = [t for n, t in enumerate(tasks, 1) if n not in first.negatives and n not in first.infeasible]
         rest = await self._each(pair, analysis, left[: count - len(first.negatives)], asker)
@@ -106,4 +107,4 @@ class FreeAuthor:
 
 
 def _infeasible(task: Task, why: str) -> Lost:
-    return Lost(str(task), EngineError("infeasible", why, retryable=False))
+    return Lost(str(task), EngineError(INFEASIBLE, why, retryable=False))

@@ -21,7 +21,6 @@ _KIND = "invalid_judgement"
 _ANSWERS = "answers"
 _MEETS = ("yes", "no", "moot")
 _ANSWERING = ("yes", "partly", "inferred", "no")
-_TOKENS_PER_VERDICT = 12  # room for "12": "inferred" and what stands around it
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,6 @@ def judge_schema(requirements: Sequence[Requirement]) -> dict[str, Any]:
     """Return the JSON schema of a judgement: a verdict on each requirement, and one on the query."""
     met: dict[str, Any] = {str(r.id): {"type": "string", "enum": list(_MEETS)} for r in requirements}
     return object_schema(**met, **{_ANSWERS: {"type": "string", "enum": list(_ANSWERING)}})
-
-
-def judge_tokens(requirements: Sequence[Requirement]) -> int:
-    """Return how many tokens a judgement takes at most."""
-    return _TOKENS_PER_VERDICT * (len(requirements) + 2)
 
 
 def read_judgement(completion: Completion, requirements: Sequence[Requirement]) -> tuple[list[Judgement], float]:

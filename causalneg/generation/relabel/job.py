@@ -13,19 +13,12 @@ from causalneg.generation.prompts import RELABEL, prompts_version
 from causalneg.generation.relabel.rows import Shown
 from causalneg.models import ResolvedModel
 from causalneg.records import Mined, content_id
+from causalneg.stages import determining, revision
 from causalneg.workspace import Workspace
 
-# Settings that decide on answers, or how the work is done: another value makes no other answers.
-_NOT_DETERMINING = {
-    "enabled",
-    "judge_llm",
-    "false_negatives",
-    "min_score",
-    "check",
-    "retry_failed",
-    "plan",
-    "engine",
-}
+# Settings that say how the work is done, and those that decide on answers: another value makes no other answers.
+_HOW = {"enabled", "judge_llm", "check", "retry_failed", "plan", "engine"}
+_DECIDING = {"false_negatives", "min_score"}
 _SLICE = 20_000  # queries joined at a time; bounds the memory, at the price of one look through the corpus for each
 
 
@@ -39,6 +32,7 @@ class RelabelJob:
         llm: the judge's name.
         model: its files; None for an endpoint.
         fingerprint: of its files, or what an endpoint tells.
+        notes: what is to be said of it.
     """
 
     root: str
@@ -47,6 +41,12 @@ class RelabelJob:
     llm: str
     model: ResolvedModel | None
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dialect_file(self) -> str:
+        """Where it is kept in the workspace which parameters the endpoint takes."""
+        return f"drafts/dialect-{content_id(self.settings.engine.url, self.llm, self.fingerprint)}.json"
 
     @property
     def check_file(self) -> str:
@@ -54,10 +54,10 @@ class RelabelJob:
         return f"drafts/judge-{content_id(self.llm, self.fingerprint, prompts_version('judge', 'material'))}.json"
 
 
-def determines(settings: RelabelSettings, fingerprint: str, seed: int) -> dict[str, object]:
-    """Return what determines the answers beside the stages before."""
+def determines(settings: RelabelSettings, fingerprint: str, seed: int, deciding: bool) -> dict[str, object]:
+    """Return what determines the answers beside the stages before; and, if asked for, the verdicts."""
     return {
-        "relabel": settings.model_dump(mode="json", exclude=_NOT_DETERMINING),
+        "relabel": settings.model_dump(mode="json", exclude=_HOW if deciding else _HOW | _DECIDING),
         "llm": fingerprint,
         "prompts": prompts_version(*RELABEL),
         "seed": seed,
@@ -72,11 +72,12 @@ def prepare(config: Config, workspace: Workspace) -> RelabelJob:
     """
     settings, llm = config.relabel, config.relabel.judge_llm or config.llm
     inputs = {name: workspace.require(name).digest for name in ("import", "mine")}
-    model, fingerprint, longest = resolve_llm(llm, settings.engine)
-    if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
-        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
-    key = content_id("relabel", determines(settings, fingerprint, config.seed), inputs)
-    return RelabelJob(workspace.root_url, key, settings, llm, model, fingerprint)
+    found = resolve_llm(llm, settings.engine)
+    if found.longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
+        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, found.longest // 2)})
+    determined = determining(determines(settings, found.fingerprint, config.seed, deciding=False))
+    key = content_id("relabel", revision("relabel/judged"), determined, inputs)
+    return RelabelJob(workspace.root_url, key, settings, found.name, found.model, found.fingerprint, found.notes)
 
 
 def shown_queries(workspace: Workspace, most: int) -> Iterator[Shown]:

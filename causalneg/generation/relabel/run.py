@@ -117,6 +117,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     for name in ("import", "mine"):
         workspace.require(name)
     job = prepare(config, workspace)
+    for note in job.notes:
+        report.line(f"relabel: {note}")
     settings, drafts = job.settings, Drafts(workspace, job.key)
 
     if settings.plan:
@@ -124,20 +126,20 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
             check_memory(job.model, settings.engine)
             _plan(job, drafts, workspace, report)
         return None
-    if settings.retry_failed and (again := drafts.forget_failures()):
-        report.line(f"relabel: trying {again} failed queries again")
-        workspace.remove("manifests/relabel.json")
-    deciding = {"deciding": settings.model_dump(mode="json", include={"false_negatives", "min_score"})}
     stage = workspace.begin(
         "relabel",
-        determines(settings, job.fingerprint, config.seed) | deciding,
+        determines(settings, job.fingerprint, config.seed, deciding=True),
         inputs=["import", "mine"],
         check=lambda: check_memory(job.model, settings.engine),
+        say=report.line,
+        again=settings.retry_failed,
     )
     if stage.done:
         report.line(f"relabel: already done ({stage.done.counts.rejected} false negatives)")
         return stage.done
     with disk_full_told():
+        if settings.retry_failed and (again := drafts.forget_failures()):
+            report.line(f"relabel: trying {again} failed queries again")
         drafts.stop_running()
         total = _prepare_queries(drafts, workspace, settings)
         _judge(job, drafts, *drafts.unfinished(), total, report)

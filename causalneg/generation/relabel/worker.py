@@ -1,12 +1,11 @@
 """Has a judge answer batches of queries: each answer is kept as it comes, and what fails is a row."""
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 
 from causalneg.errors import UserError
 from causalneg.generation.ask import Asker
-from causalneg.generation.capability import LEAST_JUDGED, check_judge
+from causalneg.generation.capability import LEAST_JUDGED, Capability, check_judge
 from causalneg.generation.engines import Engine, EngineDeadError, EngineError
 from causalneg.generation.job import start_engine
 from causalneg.generation.relabel.job import RelabelJob
@@ -74,7 +73,11 @@ class RelabelWorker:
 
     async def _engine(self) -> tuple[Engine, Stop]:
         engine = self._start(self._job)
-        await require_judge(self._job, engine)
+        try:
+            await require_judge(self._job, engine)
+        except BaseException:
+            await engine.close()
+            raise
         return engine, engine.close
 
     async def close(self) -> None:
@@ -116,27 +119,28 @@ async def require_judge(job: RelabelJob, engine: Engine) -> None:
     """
     if not job.settings.check:
         return
-    workspace = Workspace(job.root)
-    if workspace.exists(job.check_file):
-        judged = float(json.loads(workspace.read_bytes(job.check_file))["judged"])
-    else:
-        judged, usage = await check_judge(engine)
-        kept = {"judged": judged, "usage": usage.model_dump()}
-        workspace.write_bytes(job.check_file, json.dumps(kept).encode())
-    if judged < LEAST_JUDGED:
+    workspace, known = Workspace(job.root), _read_check(job)
+    found = await check_judge(engine, known)
+    if found != known:
+        workspace.write_bytes(job.check_file, found.model_dump_json(indent=1).encode())
+    if not found.can_judge:
         raise UserError(
-            f"{job.llm} judges {judged:.0%} of the built-in requirements rightly, and {LEAST_JUDGED:.0%} are asked of "
-            "a judge: it would take good negatives for false ones. Name a more capable model by --judge-llm, or set "
-            "--check false to use this one all the same."
+            f"{job.llm} judges {found.judged:.0%} of the built-in requirements rightly, and {LEAST_JUDGED:.0%} are "
+            "asked of a judge: it would take good negatives for false ones. Name a more capable model by --judge-llm, "
+            "or set --check false to use this one all the same."
         )
+
+
+def _read_check(job: RelabelJob) -> Capability | None:
+    workspace = Workspace(job.root)
+    exists = workspace.exists(job.check_file)
+    return Capability.model_validate_json(workspace.read_bytes(job.check_file)) if exists else None
 
 
 def check_usage(job: RelabelJob) -> Usage:
     """Return what the check of the model took; nothing where there was none."""
-    workspace = Workspace(job.root)
-    if not (job.settings.check and workspace.exists(job.check_file)):
-        return Usage()
-    return Usage.model_validate(json.loads(workspace.read_bytes(job.check_file))["usage"])
+    known = _read_check(job) if job.settings.check else None
+    return known.usage if known else Usage()
 
 
 def run_check(job: RelabelJob) -> None:

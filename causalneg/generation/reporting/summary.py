@@ -14,8 +14,7 @@ from causalneg.generation.reporting.card import card
 from causalneg.generation.reporting.leakage import LeakageReport, SourcedText, draw_mined, draw_queries, leakage
 from causalneg.generation.reporting.page import Example, page
 from causalneg.generation.reporting.report import GenerationReport, Tally, summary
-from causalneg.generation.rows import Step
-from causalneg.generation.worker import modes
+from causalneg.generation.rows import Procedure, Step
 from causalneg.records import Mined, Negative, Outcome, Query, content_id, from_table
 from causalneg.workspace import Workspace
 
@@ -73,13 +72,13 @@ class Summary:
                 self._draw.add(negative)
 
     def write(
-        self, seconds: float | None, capability: Capability | None, licence: str | None, report: Reporter
+        self, seconds: float | None, procedure: Procedure | None, capability: Capability | None, report: Reporter
     ) -> GenerationReport:
         """Write report and card, print the table, and return the report."""
         for row in self._workspace.read_rows("mined", Mined):
             self._tally.add_mined(row)
         settings, lineage = self._job.settings, self._job.lineage
-        mode, judge = modes(self._job, capability) if capability else (settings.mode, settings.judge)
+        mode, judge = (procedure.mode, procedure.judge) if procedure else (settings.mode, settings.judge)
         reasons = capability.reasons() if capability else {}
         result = self._tally.report(
             model=lineage.model,
@@ -98,7 +97,7 @@ class Summary:
         name = self._workspace.root.rsplit("/", 1)[-1]
         self._workspace.write_bytes(f"{REPORT}.json", result.model_dump_json(indent=1).encode())
         self._workspace.write_bytes(f"{REPORT}.html", page(result, examples).encode())
-        self._workspace.write_bytes(CARD, card(result, examples, licence, name).encode())
+        self._workspace.write_bytes(CARD, card(result, examples, settings.licence, name).encode())
         report.table("What generate made", ["what", "value"], summary(result))
         return result
 

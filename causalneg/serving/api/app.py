@@ -11,7 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from causalneg import __version__
 from causalneg.config import ServeSettings
-from causalneg.serving.api import embeddings, operations, passages, search, site, versions
+from causalneg.serving.api import embeddings, models, operations, passages, search, site, versions
+from causalneg.serving.api.answers import error_response
 from causalneg.serving.api.call import TIMEOUT_HEADER
 from causalneg.serving.api.context import SECURITY, Context
 from causalneg.serving.api.front import Front
@@ -47,13 +48,9 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def _respond(body: ErrorBody, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(body.model_dump(), status_code=body.code, headers=headers)
-
-
-async def _api_error(_: Request, error: Exception) -> JSONResponse:
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return _respond(error.body, error.headers)
+    return error_response(request.url.path, error.body, error.headers, error.param)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -64,8 +61,10 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         # Starlette names the methods of the first route of this path only.
         path = request.scope["route"].path
         methods = {m for r in request.app.routes if r.path == path for m in r.methods}
+        methods |= {"HEAD"} if "GET" in methods else set()
         headers["Allow"] = ", ".join(sorted(methods))
-    return _respond(ErrorBody(code=error.status_code, message=f"{error.detail}.", type=name), headers)
+    body = ErrorBody(code=error.status_code, message=f"{error.detail}.", type=name)
+    return error_response(request.url.path, body, headers)
 
 
 def create_app(service: Service, settings: ServeSettings, metrics: Metrics, keys: Keys) -> FastAPI:
@@ -78,12 +77,12 @@ def create_app(service: Service, settings: ServeSettings, metrics: Metrics, keys
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type", TIMEOUT_HEADER],
         )
     app.add_middleware(Front, metrics=metrics)  # the last one added is the outermost
     context = Context(service, settings, metrics, keys)
-    for group in (search, embeddings, passages, versions, operations):
+    for group in (search, embeddings, models, passages, versions, operations):
         app.include_router(group.routes(context))
     app.include_router(site.routes())
     return app

@@ -1,18 +1,22 @@
 """A request from its body to its answer: size, shape, deadline, and a client that leaves."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from causalneg.config import ServeSettings
-from causalneg.serving.errors import ApiError
+from causalneg.problems import Problem, first_problem
+from causalneg.serving.deadline import Deadline
+from causalneg.serving.errors import ApiError, too_late
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
@@ -25,19 +29,19 @@ def too_large(message: str) -> ApiError:
     return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
 
 
-def invalid(message: str) -> ApiError:
+def invalid(message: str, param: str | None = None) -> ApiError:
     """Return the error of a request that has not the shape it should."""
-    return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message)
+    return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message, param=param)
 
 
-def check_count(count: int, what: str, settings: ServeSettings) -> None:
+def check_count(count: int, what: str, most: int) -> None:
     """Refuse more queries, inputs or passages than one request may have.
 
     Raises:
         ApiError: 413.
     """
-    if count > settings.max_queries:
-        raise too_large(f"There are {count} {what}; at most {settings.max_queries} are taken at once.")
+    if count > most:
+        raise too_large(f"There are {count} {what}; at most {most} are taken at once.")
 
 
 def parse(model: type[Asked], body: bytes) -> Asked:
@@ -49,15 +53,15 @@ def parse(model: type[Asked], body: bytes) -> Asked:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise invalid(f"{field}: {first['msg']}" if field else first["msg"]) from error
+        found = _problem(error, body)
+        raise invalid(str(found), str(found.place[0]) if found.place else None) from error
 
 
-def json_response(body: BaseModel | bytes) -> Response:
-    """Return a response without validating again what we made ourselves."""
-    content = body if isinstance(body, bytes) else body.model_dump_json()
-    return Response(content, media_type="application/json")
+def _problem(error: ValidationError, body: bytes) -> Problem:
+    try:
+        return first_problem(error, from_json(body))
+    except ValueError:  # it is no JSON, which the error says itself
+        return first_problem(error, None)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -94,9 +98,16 @@ class Call:
         """Read what is asked.
 
         Raises:
-            ApiError: 408, 413 or 422.
+            ApiError: 408, 413, 415 or 422.
             ClientDisconnect: the client left.
         """
+        coding = self._request.headers.get("content-encoding", "").strip()
+        if coding.lower() not in ("", "identity"):
+            raise ApiError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "compressed_body",
+                f"Bodies compressed as {coding[:50]!r} are not read; send it as it is, without Content-Encoding.",
+            )
         limit = int(self._settings.max_body_mb * 1_000_000)
         try:
             async with asyncio.timeout(self._settings.timeout_ms / 1000):
@@ -105,10 +116,10 @@ class Call:
             raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "slow_body", "The body did not arrive in time.") from error
         return parse(model, body)
 
-    def deadline(self, timeout_ms: int | None = None) -> float:
-        """Return until when to answer: the least of the server's, the header's and the body's time."""
-        times = [self._settings.timeout_ms, timeout_ms, self._header_ms]
-        return self._began + min(t for t in times if t is not None) / 1000
+    def deadline(self, timeout_ms: int | None = None) -> Deadline:
+        """Return until when to answer: the lesser of the header's and the body's time, the server's for each part."""
+        asked = [t / 1000 for t in (timeout_ms, self._header_ms) if t is not None]
+        return Deadline(self._settings.timeout_ms / 1000, min(asked, default=math.inf), self._began)
 
     def _header(self) -> int | None:
         value = self._request.headers.get(TIMEOUT_HEADER)
@@ -118,7 +129,7 @@ class Call:
             raise invalid(f"{TIMEOUT_HEADER}: give a whole number of milliseconds, at least 1.")
         return int(value)
 
-    async def answer(self, work: Awaitable[Result], deadline: float) -> Result:
+    async def answer(self, work: Awaitable[Result], deadline: Deadline) -> Result:
         """Wait for an answer, and cancel the work when nobody waits for it any more.
 
         Raises:
@@ -127,16 +138,12 @@ class Call:
         """
         with _Watched(self._request.receive):
             try:
-                async with asyncio.timeout(deadline - time.monotonic()) as timeout:
+                async with deadline.timeout() as timeout:
                     return await work
-            except TimeoutError:
+            except TimeoutError as error:
                 if not timeout.expired():
                     raise
-                _too_late()
-
-
-def _too_late() -> NoReturn:
-    raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The time that the answer may take is over.")
+                raise too_late() from error
 
 
 class _Watched:

@@ -13,13 +13,12 @@ from causalneg.serving.api.call import TIMEOUT_HEADER, Call
 from causalneg.serving.api.service import Service
 from causalneg.serving.keys import Keys, token_of
 from causalneg.serving.metrics import Metrics
-from causalneg.serving.schema import ErrorBody
+from causalneg.serving.schema import ErrorBody, OpenAIErrorBody
 
 _LOG = logging.getLogger("causalneg.serving")
 _HEADERS = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
-    429: {"Retry-After": {"schema": {"type": "string"}, "description": "seconds"}},
-}
+} | {status: {"Retry-After": {"schema": {"type": "string"}, "description": "seconds"}} for status in (429, 503, 504)}
 _TIMEOUT = {
     "name": TIMEOUT_HEADER,
     "in": "header",
@@ -61,6 +60,7 @@ class Context:
         *,
         deadline: bool = False,
         changes: bool = False,
+        openai: bool = False,
     ) -> dict[str, Any]:
         """Return how a route is documented, for its decorator.
 
@@ -69,15 +69,16 @@ class Context:
             errors: statuses beside those that follow from the rest.
             deadline: whether it waits for the encoder until its time is over.
             changes: whether it needs a key that may write.
+            openai: whether errors have OpenAI's form, too.
         """
         statuses = {*errors}
-        statuses |= {408, 413, 422} if asked else set()
+        statuses |= {408, 413, 415, 422} if asked else set()
         statuses |= {422, 429, 504} if deadline else set()
         statuses |= {401, 403} if self.keys.required else {403} if changes else set()
-        responses = {
-            status: {"model": ErrorBody} | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
-            for status in sorted(statuses)
-        }
+        body = OpenAIErrorBody if openai else ErrorBody
+        responses: dict[int, dict[str, Any]] = {status: {"model": body} for status in sorted(statuses)}
+        for status in statuses & _HEADERS.keys():
+            responses[status]["headers"] = _HEADERS[status]
         extra: dict[str, Any] = {}
         if asked:
             schema = {"$ref": f"#/components/schemas/{asked.__name__}"}

@@ -2,40 +2,40 @@
 
 import base64
 from http import HTTPStatus
-from typing import cast
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic_core import to_json
 
-from causalneg.serving.api.call import check_count, invalid, json_response
+from causalneg.config import ServeSettings
+from causalneg.serving.api.answers import json_response
+from causalneg.serving.api.call import check_count
 from causalneg.serving.api.context import Context
 from causalneg.serving.api.service import Embedded
 from causalneg.serving.errors import ApiError
 from causalneg.serving.schema import Cut, EmbeddingsRequest, EmbeddingsResponse, EmbedRequest
 
-Inputs = list[str] | list[list[int]]
 
-_LARGEST_TOKEN = 2**31 - 1
-
-
-def as_inputs(given: str | list[str] | list[int] | list[list[int]]) -> Inputs:
+def as_inputs(given: str | list[str], name: str, settings: ServeSettings) -> list[str]:
     """Return one or several inputs as a list.
 
+    Args:
+        given: the inputs.
+        name: of their field.
+        settings: how many there may be.
+
     Raises:
-        ApiError: 400 for an empty input, 422 for what cannot be a token id.
+        ApiError: 400 for an empty input, 413 for too many.
     """
-    one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-    inputs = cast(Inputs, [given] if one else given)
+    inputs = [given] if isinstance(given, str) else given
     if not inputs or not all(inputs):
-        raise ApiError(HTTPStatus.BAD_REQUEST, "empty_input", "An input is empty, or there are none.")
-    for tokens in inputs:
-        if isinstance(tokens, list) and not (min(tokens) >= 0 and max(tokens) <= _LARGEST_TOKEN):
-            raise invalid("input: token ids are whole numbers from 0.")
+        message = "An input is empty, or there are none."
+        raise ApiError(HTTPStatus.BAD_REQUEST, "empty_input", message, param=name)
+    check_count(len(inputs), "inputs", settings.max_inputs)
     return inputs
 
 
-def _openai_body(embedded: Embedded, encoding: str, model: str) -> bytes:
+def _openai_body(embedded: Embedded, encoding: str | None, model: str) -> bytes:
     values: list[str] | list[list[float]]
     if encoding == "base64":
         rows = np.ascontiguousarray(embedded.vectors, dtype="<f4")
@@ -56,16 +56,22 @@ def routes(context: Context) -> APIRouter:
     @router.post(
         "/v1/embeddings",
         response_model=EmbeddingsResponse,
-        **context.described(EmbeddingsRequest, errors=(400, 503), deadline=True),
+        **context.described(EmbeddingsRequest, errors=(400, 503), deadline=True, openai=True),
     )
     async def embeddings(request: Request) -> Response:
-        """Encode texts or token ids, as OpenAI's interface does; inputs that are too long are refused."""
+        """Encode texts, as OpenAI's interface does; inputs that are too long are refused, unless `truncate` is true."""
         call = context.call(request)
         asked = await call.body(EmbeddingsRequest)
-        inputs = as_inputs(asked.input)
-        check_count(len(inputs), "inputs", settings)
+        inputs = as_inputs(asked.input, "input", settings)
         deadline = call.deadline()
-        work = service.embed(inputs, asked.input_type, deadline, dimensions=asked.dimensions, normalise=True, cut=None)
+        work = service.embed(
+            inputs,
+            asked.input_type,
+            deadline,
+            dimensions=asked.dimensions,
+            normalise=True,
+            cut="right" if asked.truncate else None,
+        )
         embedded = await call.answer(work, deadline)
         metrics.answered(embedded.timings, embedded.truncated)
         return json_response(_openai_body(embedded, asked.encoding_format, service.info().model_id))
@@ -79,8 +85,7 @@ def routes(context: Context) -> APIRouter:
         """Encode texts, as text-embeddings-inference does."""
         call = context.call(request)
         asked = await call.body(EmbedRequest)
-        inputs = as_inputs(asked.inputs)
-        check_count(len(inputs), "inputs", settings)
+        inputs = as_inputs(asked.inputs, "inputs", settings)
         deadline = call.deadline()
         side: Cut = "left" if asked.truncation_direction.lower() == "left" else "right"
         work = service.embed(

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from causalneg.serving.api.answers import error_response
 from causalneg.serving.metrics import Metrics
 from causalneg.serving.schema import ErrorBody
 
@@ -29,12 +29,17 @@ class Front:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
+        has_body = scope["method"] != "HEAD"
+        if not has_body:  # it is answered as GET is, up to the body
+            scope = {**scope, "method": "GET"}
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(_HEADERS)
+            elif not has_body:
+                message = {**message, "body": b""}
             await send(message)
 
         self._metrics.in_flight.inc()
@@ -50,7 +55,7 @@ class Front:
             if status:  # the beginning of an answer has gone out; only breaking off tells that it is not whole
                 raise
             body = ErrorBody(code=500, message="The server failed; its log says why.", type="internal")
-            await JSONResponse(body.model_dump(), status_code=500)(scope, receive, send_on)
+            await error_response(scope["path"], body)(scope, receive, send_on)
         finally:
             self._metrics.in_flight.dec()
             self._metrics.request(_route(scope), status, time.perf_counter() - began)

@@ -6,11 +6,11 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import PlainTextResponse
 
-from causalneg.serving.api.call import json_response
+from causalneg.serving.api.answers import json_response
 from causalneg.serving.api.context import Context
 from causalneg.serving.errors import ApiError
 from causalneg.serving.metrics import CONTENT_TYPE
-from causalneg.serving.schema import ErrorBody, Health, Info
+from causalneg.serving.schema import ErrorBody, Health, Info, Ready
 
 
 def routes(context: Context) -> APIRouter:
@@ -25,12 +25,12 @@ def routes(context: Context) -> APIRouter:
         return Health()
 
     @router.get("/ready", responses={503: {"model": ErrorBody}})
-    async def ready() -> Health:
-        """Say that queries can be answered, or why not."""
+    async def ready() -> Ready:
+        """Say that queries can be answered, or why not, and what does not work beside."""
         reason = service.ready()
         if reason is not None:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", reason, retry_after=1)
-        return Health()
+        return Ready(problem=await service.problem())
 
     @router.get("/info", response_model=Info, dependencies=[reader], **context.described(errors=(503,)))
     async def info() -> Response:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from causalneg.serving.api.call import check_count, json_response
+from causalneg.serving.api.answers import json_response
+from causalneg.serving.api.call import check_count
 from causalneg.serving.api.context import Context, log_change
 from causalneg.serving.errors import ApiError
 from causalneg.serving.schema import ChangeResponse, DeleteRequest, PassageResponse, UpsertRequest
@@ -26,7 +27,7 @@ def routes(context: Context) -> APIRouter:
         """Add passages, or put them in place of those with their ids."""
         call = context.call(request)
         asked = await call.body(UpsertRequest)
-        check_count(len(asked.passages), "passages", settings)
+        check_count(len(asked.passages), "passages", settings.max_queries)
         deadline = call.deadline()
         response = await call.answer(service.upsert(asked.passages, deadline), deadline)
         log_change(request, who)
@@ -39,7 +40,7 @@ def routes(context: Context) -> APIRouter:
     async def delete(request: Request, who: Annotated[str, writer]) -> Response:
         """Take passages away; those that are not there count as taken away."""
         asked = await context.call(request).body(DeleteRequest)
-        check_count(len(asked.ids), "passages", settings)
+        check_count(len(asked.ids), "passages", settings.max_queries)
         response = await service.delete(asked.ids)
         log_change(request, who)
         return json_response(response)

@@ -5,7 +5,8 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends, Request, Response
 
 from causalneg.config import ServeSettings
-from causalneg.serving.api.call import check_count, json_response, too_large
+from causalneg.serving.api.answers import json_response
+from causalneg.serving.api.call import check_count, too_large
 from causalneg.serving.api.context import Context
 from causalneg.serving.errors import ApiError
 from causalneg.serving.schema import SearchRequest, SearchResponse
@@ -18,7 +19,7 @@ def checked(request: SearchRequest, settings: ServeSettings) -> SearchRequest:
         ApiError: 413 for more than is allowed, 400 for an empty query.
     """
     texts = request.texts
-    check_count(len(texts), "queries", settings)
+    check_count(len(texts), "queries", settings.max_queries)
     if "limit" not in request.model_fields_set:
         request = request.model_copy(update={"limit": max(1, min(request.limit, settings.max_limit - request.offset))})
     if request.offset + request.limit > settings.max_limit:

@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.schema import (
     ChangeResponse,
     Cut,
@@ -32,7 +33,7 @@ class Embedded(NamedTuple):
 
 
 class Service(Protocol):
-    """What answers. Every method may raise ApiError; a deadline is a time of `time.monotonic`.
+    """What answers. Every method may raise ApiError.
 
     `search`, `embed` and `upsert` are cancelled when the client leaves or the deadline passes; the others are not.
     """
@@ -44,28 +45,31 @@ class Service(Protocol):
     def ready(self) -> str | None:
         """Return None when queries can be answered, otherwise why not."""
 
+    async def problem(self) -> str | None:
+        """Return what does not work though queries are answered, if something does not."""
+
     def info(self) -> Info:
         """Return what is served."""
 
-    async def search(self, request: SearchRequest, deadline: float) -> SearchResponse:
+    async def search(self, request: SearchRequest, deadline: Deadline) -> SearchResponse:
         """Answer a search, all its queries from one index version."""
 
     async def embed(
         self,
-        inputs: list[str] | list[list[int]],
+        inputs: list[str],
         prompt_name: str | None,
-        deadline: float,
+        deadline: Deadline,
         *,
         dimensions: int | None,
         normalise: bool,
         cut: Cut | None,
     ) -> Embedded:
-        """Encode texts, or token ids as they are; `cut` None refuses inputs that are too long with 413.
+        """Encode texts; `cut` None refuses those that are too long with 413.
 
-        An unknown prompt, token id or too many dimensions are 422.
+        An unknown prompt or too many dimensions are 422.
         """
 
-    async def upsert(self, passages: list[PassageBody], deadline: float) -> ChangeResponse:
+    async def upsert(self, passages: list[PassageBody], deadline: Deadline) -> ChangeResponse:
         """Add passages, or put them in place of those with their ids."""
 
     async def delete(self, ids: list[str]) -> ChangeResponse:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from causalneg.serving.api.call import json_response
+from causalneg.serving.api.answers import json_response
 from causalneg.serving.api.context import Context, log_change
 from causalneg.serving.schema import ActivateRequest, IndexList, MergeResponse, SwapResponse
 

@@ -40,7 +40,6 @@ class InputLayout(BaseModel):
         dimension: of its vectors.
         max_length: of a text, tokens with special ones.
         prompts: by name; `query` and `document` are always there.
-        vocabulary: token ids go from 0 to below it.
         pad_id: token that shorter texts are filled up with; the mask hides it.
         cut: the side at which the model itself drops what is too long.
         split_special_tokens: whether a special token's name in a text is taken as text.
@@ -51,7 +50,6 @@ class InputLayout(BaseModel):
 
     dimension: int
     max_length: int
-    vocabulary: int
     prompts: dict[str, str]
     pad_id: int
     cut: Cut
@@ -73,7 +71,6 @@ class QueryEncoder(Protocol):
         name: the backend: torch-fp32, torch-bf16, onnx or openvino.
         dimension: of the vectors.
         max_length: of a text, tokens with special ones.
-        vocabulary: token ids go from 0 to below it.
         prompts: by name; `query` and `document` are always there, empty where the model has none.
         dtype: of the products: float32 or bfloat16.
     """
@@ -84,8 +81,6 @@ class QueryEncoder(Protocol):
     def dimension(self) -> int: ...  # noqa: D102
     @property
     def max_length(self) -> int: ...  # noqa: D102
-    @property
-    def vocabulary(self) -> int: ...  # noqa: D102
     @property
     def prompts(self) -> dict[str, str]: ...  # noqa: D102
     @property
@@ -112,7 +107,7 @@ class Encoder:
     def __init__(self, name: str, dtype: DType, layout: InputLayout, tokeniser: Tokeniser, forward: Forward) -> None:
         self.name, self.dtype = name, dtype
         self.dimension, self.max_length = layout.dimension, layout.max_length
-        self.vocabulary, self.prompts = layout.vocabulary, layout.prompts
+        self.prompts = layout.prompts
         self._layout, self._tokeniser, self._forward = layout, tokeniser, forward
 
     def tokenise(self, texts: Sequence[str], prompt: str = "", cut: Cut | None = None) -> list[Tokens]:

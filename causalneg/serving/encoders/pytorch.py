@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from causalneg.errors import UserError
+from causalneg.loading import open_model, settle
 from causalneg.models import ResolvedModel
 from causalneg.runtime import supports_bf16
 from causalneg.serving.encoders.encoder import DType, Forward, InputLayout, Tokens
@@ -21,8 +22,6 @@ from causalneg.serving.schema import Cut
 
 _LONGEST = 8192  # tokens of a text for a model that names no limit
 _SAMPLES = ["rivers", "Which river is the longest of all?"]
-# The names that `encode_document` looks for, in their order.
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class SentenceModule(nn.Module):
@@ -78,29 +77,13 @@ def load(model: ResolvedModel, threads: int) -> SentenceTransformer:
     """Load a model with fp32 weights, whatever the folder holds; code that comes with it is never run.
 
     Raises:
-        UserError: the folder cannot be loaded.
+        UserError: the folder cannot be loaded, or a text's vector depends on the texts beside it.
     """
     torch.set_num_threads(threads)
-    try:
-        loaded = SentenceTransformer(
-            str(model.path),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-        )
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"The model {model.name} ({model.path}) cannot be loaded: {reason}") from error
-    loaded.prompts = _prompts(loaded)
-    return loaded.eval()
-
-
-def _prompts(model: SentenceTransformer) -> dict[str, str | None]:
-    """A model's prompts, with those that it takes for queries and documents under these two names."""
-    own = {name: prompt or "" for name, prompt in model.prompts.items()}
-    default = own.get(model.default_prompt_name or "", "")
-    document = next((own[name] for name in _DOCUMENT_PROMPTS if name in own), default)
-    return {**own, "query": own.get("query", default), "document": document}
+    loaded = settle(open_model(model.path, dtype=torch.float32), model.path)
+    prompts = {"query": "", "document": ""} | dict(loaded.prompts)
+    loaded.prompts = {name: prompt or "" for name, prompt in prompts.items()}
+    return loaded
 
 
 def forward_of(module: SentenceModule, dtype: DType) -> Forward:
@@ -133,19 +116,12 @@ def layout_of(model: SentenceTransformer, name: str) -> InputLayout:
     return InputLayout(
         dimension=dimension,
         max_length=_longest(model.max_seq_length),
-        vocabulary=_vocabulary(model),
         prompts={name: prompt or "" for name, prompt in model.prompts.items()},
         pad_id=_pad_id(tokenizer) if named else 0,
         cut="left" if named and tokenizer.truncation_side == "left" else "right",
         split_special_tokens=named and bool(tokenizer.split_special_tokens),
         tokenizer=named and getattr(tokenizer, "backend_tokenizer", None) is not None,
     )
-
-
-def _vocabulary(model: SentenceTransformer) -> int:
-    first = cast(Any, model[0])
-    table = first.embedding if isinstance(first, StaticEmbedding) else first.model.get_input_embeddings()
-    return int(table.num_embeddings)
 
 
 def _longest(limit: float | None) -> int:

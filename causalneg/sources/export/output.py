@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel
 
 from causalneg.errors import UserError
+from causalneg.manifest import Counts, FileEntry
 from causalneg.sources.export.format import FileType
-from causalneg.workspace import Counts, FileEntry
 
 # YAML, since loaders that are given a folder take every .json in it for data.
 MANIFEST = "export.yaml"

@@ -23,7 +23,16 @@ from causalneg.training.objective.weights import matching
 from causalneg.workspace import Workspace
 
 _TEXTS = 1024  # texts tokenised at a time
-_COUNTED = ("rows", "held_out", "mined", "generated", "same_as_positive", "dev_query", "dev_passage")
+_COUNTED = (
+    "rows",
+    "held_out",
+    "without_negative",
+    "mined",
+    "generated",
+    "same_as_positive",
+    "dev_query",
+    "dev_passage",
+)
 
 
 Progress = Callable[[int, int], None]
@@ -37,6 +46,11 @@ class Tokenizer(Protocol):
         """Return the int32 tokens of each text."""
 
 
+# Where other passages of a batch are candidates, a pair needs no negative of its own.
+_USABLE = (
+    "CREATE TABLE usable AS SELECT * FROM pairs WHERE getvariable('shared') OR pair IN (SELECT pair FROM negatives);"
+)
+
 # Dev queries: of a split of their own, or train queries held out. Drawn by a hash of seed and id.
 _DEV = """
 CREATE TABLE of_split AS SELECT query_id, passage_id FROM qrels WHERE split = getvariable('split') AND score > 0;
@@ -44,7 +58,7 @@ CREATE TABLE dev_pairs AS SELECT * FROM of_split WHERE query_id IN (
     SELECT query_id FROM of_split GROUP BY query_id
     ORDER BY md5(getvariable('seed') || query_id), query_id LIMIT getvariable('max_queries'));
 CREATE TABLE held_out AS SELECT pair, query_id, positive_id FROM pairs WHERE query_id IN (
-    SELECT query_id FROM pairs WHERE pair IN (SELECT pair FROM negatives) GROUP BY query_id
+    SELECT query_id FROM usable GROUP BY query_id
     ORDER BY md5(getvariable('seed') || query_id), query_id LIMIT getvariable('held_out'));
 INSERT INTO dev_pairs SELECT query_id, positive_id FROM held_out;
 """
@@ -58,7 +72,7 @@ CREATE TABLE drawn AS SELECT id, row_number() OVER (ORDER BY md5(getvariable('se
 _NUMBERS = """
 CREATE TABLE rows AS
     SELECT pair, row_number() OVER (ORDER BY pair) - 1 AS number, query_id, positive_id
-    FROM pairs WHERE pair IN (SELECT pair FROM negatives);
+    FROM usable;
 CREATE TABLE dev_passages AS
     SELECT passage_id AS id FROM dev_pairs
     UNION SELECT id FROM negatives JOIN held_out USING (pair) WHERE NOT generated;
@@ -104,7 +118,7 @@ def _choose_dev(join: Join, workspace: Workspace, settings: TrainSettings, seed:
     of_split = join.database.execute(
         "SELECT count(*) FROM qrels WHERE split = ? AND score > 0", [dev.split]
     ).fetchall()[0][0]
-    queries = join.number("SELECT count(DISTINCT query_id) FROM pairs WHERE pair IN (SELECT pair FROM negatives)")
+    queries = join.number("SELECT count(DISTINCT query_id) FROM usable")
     held_out = min(dev.max_queries, round(dev.share * queries))
     if of_split or held_out < dev.min_queries:
         held_out = 0
@@ -203,13 +217,13 @@ def _write_texts(join: Join, workspace: Workspace, writer: _Writer, tokenizer: T
 
 _NEGATIVES = """
     SELECT r.number AS row, q.number AS query, p.number AS positive, t.{teacher} AS positive_teacher,
-           o.number AS passage, n.generated, n.{teacher} AS teacher, n.violation, n.dense, n."cross", n.positive_score,
-           n.scores, h.pair IS NOT NULL AS held_out
-    FROM rows r JOIN negatives n USING (pair)
+           n.pair IS NOT NULL AS there, coalesce(o.number, p.number) AS passage,
+           coalesce(n.generated, false) AS generated, n.{teacher} AS teacher, n.violation, n.dense, n."cross",
+           n.positive_score, n.scores
+    FROM rows r LEFT JOIN negatives n USING (pair)
     JOIN query_numbers q ON q.id = r.query_id
     JOIN passage_numbers p ON p.id = r.positive_id AND NOT p.generated
-    JOIN passage_numbers o ON o.id = n.id AND o.generated = n.generated
-    LEFT JOIN held_out h ON h.pair = r.pair
+    LEFT JOIN passage_numbers o ON o.id = n.id AND o.generated = n.generated
     LEFT JOIN (SELECT query_id, passage_id, any_value(dense_score) AS dense, any_value(cross_score) AS "cross"
                FROM mined WHERE relation = 'positive' GROUP BY ALL) t
         ON t.query_id = r.query_id AND t.passage_id = r.positive_id
@@ -243,7 +257,8 @@ def _write_rows(join: Join, writer: _Writer, keys: np.ndarray, settings: TrainSe
     for batch in join.stream(_NEGATIVES.format(teacher=settings.loss.distillation_scores.replace("cross", '"cross"'))):
         column = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in batch.schema.names if n not in names}
         generated = batch.column("generated").to_numpy(zero_copy_only=False).astype(bool)
-        keep = keys[column["passage"]] != keys[column["positive"]]
+        there = column["there"].astype(bool)
+        keep = there & (keys[column["passage"]] != keys[column["positive"]])
         rules = (
             _rules(names, [batch.column(n).to_pylist() for n in names], settings)
             if settings.weights
@@ -260,16 +275,33 @@ def _write_rows(join: Join, writer: _Writer, keys: np.ndarray, settings: TrainSe
         writer.add("negative.generated", generated[keep])
         writer.add("negative.rules", rules[keep])
         writer.add("negative.teacher", column["teacher"][keep].astype(np.float32))
-        held_out = column["held_out"].astype(bool)
-        writer.add("rows.train", column["row"][new & ~held_out])
-        writer.add("rows.held_out", column["row"][new & held_out])
         start += int(keep.sum())
-        counts["rows"] += int(new.sum())
-        counts["held_out"] += int((new & held_out).sum())
         counts["mined"] += int((keep & ~generated).sum())
         counts["generated"] += int((keep & generated).sum())
-        counts["same_as_positive"] += int((~keep).sum())
+        counts["same_as_positive"] += int((there & ~keep).sum())
     writer.add("row.start", np.array([start]))
+    return counts
+
+
+def _share_out(join: Join, writer: _Writer, start: np.ndarray, shared: bool) -> Counter[str]:
+    """Write which rows are trained on and which are held out; one without a candidate is neither.
+
+    Args:
+        join: has the rows.
+        writer: takes the numbers.
+        start: where each row's negatives start, one more at the end.
+        shared: whether the other passages of a batch are candidates as well.
+    """
+    counts: Counter[str] = Counter()
+    query = "SELECT number, held_out.pair IS NOT NULL FROM rows LEFT JOIN held_out USING (pair) ORDER BY number"
+    for numbers, flags in _columns(join, query):
+        held_out = flags.astype(bool)
+        used = start[numbers + 1] > start[numbers]
+        used |= shared
+        writer.add("rows.train", numbers[used & ~held_out])
+        writer.add("rows.held_out", numbers[used & held_out])
+        counts["rows"] += int(used.sum())
+        counts["held_out"] += int((used & held_out).sum())
     return counts
 
 
@@ -325,9 +357,10 @@ def prepare(
         progress: called now and then.
 
     Returns:
-        the store; its facts are `pairs` looked at, `rows` with a negative, of these `held_out`, their `mined` and
-        `generated` negatives, `false_negatives` left out since they answer their query, `same_as_positive` negatives
-        left out since their tokens are the positive's, `dev_query` and `dev_passage`.
+        the store; its facts are `pairs` looked at, `rows` used, of these `held_out`, pairs `without_negative`, the
+        `mined` and `generated` negatives, `false_negatives` left out since they answer their query, `same_as_positive`
+        negatives left out since their tokens are the positive's, `dev_query` and `dev_passage`. Rows without a negative
+        are used where candidates are shared.
 
     Raises:
         UserError: a text is not there.
@@ -346,12 +379,18 @@ def _write(
     writer = _Writer(folder)
     try:
         with Join(workspace, settings.mined_per_query, settings.generated_per_query, settings.false_negatives) as join:
+            shared = settings.loss.candidates != "own"
+            join.run(_USABLE, shared=shared)
             _choose_dev(join, workspace, settings, seed)
             _write_held_out(join, folder)
             join.run(_NUMBERS, max_passages=settings.dev.max_passages)
             _write_texts(join, workspace, writer, tokenizer, progress)
             writer.flush()
             counts = _write_rows(join, writer, mapped(folder, "passage.key"), settings)
+            writer.flush()
+            start = mapped(folder, "row.start")
+            counts += _share_out(join, writer, start, shared)
+            counts["without_negative"] = join.pairs - int((np.diff(start) > 0).sum())
             _write_known(join, writer)
             counts += _write_dev(join, writer)
             facts = {"pairs": join.pairs, "false_negatives": join.left_out}

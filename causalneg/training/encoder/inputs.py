@@ -106,18 +106,16 @@ class Inputs:
         """Make the model's inputs.
 
         Returns:
-            `input_ids` and `attention_mask`, int64 `[len(ids), longest]`, padded on the tokenizer's side, and
-            what else the model takes.
+            `input_ids` and `attention_mask`, int64 `[len(ids), longest]`, with padding behind the texts, and what else
+            the model takes.
         """
         tokenizer = self._model.tokenizer
         shape = len(ids), max(len(tokens) for tokens in ids)
         input_ids = torch.full(shape, tokenizer.pad_token_id)
         mask = torch.zeros(shape, dtype=torch.long)
-        left = tokenizer.padding_side == "left"
         for row, tokens in enumerate(ids):
-            place = slice(shape[1] - len(tokens), None) if left else slice(0, len(tokens))
-            input_ids[row, place] = torch.from_numpy(tokens.astype(np.int64))
-            mask[row, place] = 1
+            input_ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
+            mask[row, : len(tokens)] = 1
         types = {"token_type_ids": torch.zeros(shape, dtype=torch.long)} if self._with_types else {}
         return {"input_ids": input_ids, "attention_mask": mask, **types, **self._constants[kind]}
 

@@ -1,5 +1,6 @@
 """Who may do what: every route with no key, a wrong one, one that may read, and one that may write."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ READING = {
     ("GET", "/info"): None,
     ("GET", "/metrics"): None,
     ("GET", "/v1/index"): None,
+    ("GET", "/v1/models"): None,
+    ("GET", "/v1/models/{model}"): None,
     ("GET", "/v1/passages/{passage_id}"): None,
     ("POST", "/v1/search"): {"query": "a"},
     ("POST", "/v1/embeddings"): {"input": "a"},
@@ -63,7 +66,8 @@ def _app(keys: Keys) -> object:
 def _ask(client: TestClient, route: tuple[str, str], body: object, **headers: str) -> tuple[int, str | None]:
     method, path = route
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    response = client.request(method, path.replace("{passage_id}", "x"), json=body, headers=names)
+    path = path.replace("{passage_id}", "x").replace("{model}", "m")
+    response = client.request(method, path, json=body, headers=names)
     if response.status_code == 401:
         assert response.headers["www-authenticate"] == "Bearer"
     return response.status_code, response.json()["type"] if response.status_code >= 400 else None
@@ -98,6 +102,32 @@ def test_either_key_reads(secured: TestClient, reader: str, writer: str, route: 
     for key in (reader, writer):
         assert _ask(secured, route, READING[route], Authorization=f"Bearer {key}") == (200, None)
         assert _ask(secured, route, READING[route], X_API_Key=key) == (200, None)
+
+
+@pytest.mark.parametrize("name", ["X-API-Key", "Authorization"])
+@pytest.mark.parametrize("around", ["{} ", " {}", "\t{}  ", "{}\n"])
+def test_white_space_around_a_key_does_not_count(secured: TestClient, reader: str, name: str, around: str) -> None:
+    value = around.format(reader if name == "X-API-Key" else f"Bearer {reader}").encode()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/info",
+        "raw_path": b"/info",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(name.lower().encode(), value)],
+    }
+    statuses = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, object]) -> None:
+        statuses.append(message.get("status"))
+
+    asyncio.run(secured.app(scope, receive, send))  # type: ignore[arg-type] # clients would tidy the header up
+    assert statuses[0] == 200
 
 
 @pytest.mark.parametrize("route", WRITING)

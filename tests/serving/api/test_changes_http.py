@@ -36,7 +36,7 @@ def shared_client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
 def test_a_passage_comes_goes_and_is_looked_at(client: TestClient) -> None:
     passage = {"id": "a/b c?", "title": "T", "text": "t", "metadata": {"year": 2000, "tags": ["x", None, {"y": 1.5}]}}
     changed = client.post("/v1/passages", json={"passages": [passage, {"id": "2", "text": "u"}]}).json()
-    assert changed == {"changed": 2, "change": 2, "index_version": "v2"}
+    assert changed == {"changed": 2, "change": 2, "index_version": "v2", "truncated": []}
     assert client.get(f"/v1/passages/{quote(passage['id'])}").json() == passage
     assert client.get("/v1/passages/2").json() == {"id": "2", "title": "", "text": "u", "metadata": {}}
     assert client.post("/v1/passages/delete", json={"ids": ["2"]}).json()["change"] == 3
@@ -47,12 +47,30 @@ def test_a_passage_comes_goes_and_is_looked_at(client: TestClient) -> None:
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(lambda t: t not in (".", ".."))
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20).filter(
+        lambda t: t not in (".", "..")
+    )
 )
 def test_whatever_the_id_it_is_found_by_it(shared_client: TestClient, identity: str) -> None:
     body = {"passages": [{"id": identity, "text": "t"}]}
     assert shared_client.post("/v1/passages", json=body).status_code == 200
     assert shared_client.get(f"/v1/passages/{quote(identity, safe='')}").json()["id"] == identity
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\t", "\0", "\x1b", "\x85", "\u2028", "\u2029"])
+def test_an_id_is_one_line(client: TestClient, sign: str) -> None:
+    passages = [{"id": "a", "text": "t"}, {"id": f"b{sign}c", "text": "t"}]
+    refused = client.post("/v1/passages", json={"passages": passages})
+    assert refused.status_code == 422
+    assert refused.json()["message"].startswith("passages.1.id: an id may hold no line break")
+    assert client.post("/v1/passages/delete", json={"ids": [f"b{sign}c"]}).status_code == 200, "it may be an old one"
+
+
+@pytest.mark.parametrize("text", [" ", "\n\t", "\u00a0\u2003"])
+def test_blank_text_is_refused(client: TestClient, text: str) -> None:
+    refused = client.post("/v1/passages", json={"passages": [{"id": "a", "title": "T", "text": text}]})
+    assert refused.status_code == 422
+    assert refused.json()["message"].startswith("passages.0.text: the text is blank")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,29 @@ def test_a_negative_with_the_positives_tokens_is_left_out(encoder: Encoder, tmp_
     assert data["row.start"][-1] - data["row.start"][-2] == 1  # the mined one
 
 
+@pytest.mark.parametrize("candidates", ["own", "in_batch", "global"])
+def test_pairs_without_negatives_are_trained_on_where_candidates_are_shared(
+    encoder: Encoder, tmp_path: Path, candidates: str
+) -> None:
+    workspace = random_workspace(tmp_path / "ws")
+    long = " ".join(f"w{i}" for i in range(30))
+    workspace.write_rows("corpus", "part-1", Passage, [Passage(id="long", text=long)])
+    workspace.write_rows("queries", "part-1", Query, [Query(id="bare", text="w1 w2"), Query(id="copied", text="w3")])
+    workspace.write_rows("qrels", "part-1", Qrel, [Qrel(query_id=q, passage_id="long") for q in ("bare", "copied")])
+    workspace.write_rows("negatives", "part-1", Negative, [negative("copied", "long", long.replace("w29", "w1"))])
+    settings = tiny_settings(dev__share=0.0, loss__candidates=candidates)
+    data = prepared(workspace, tmp_path / "data", encoder, settings)
+    readable = Readable(data, encoder, workspace)
+    assert (data.facts["pairs"], data.facts["without_negative"], data.facts["same_as_positive"]) == (14, 2, 1)
+    trained = [readable.row(row) for row in data["rows.train"]]
+    bare = [row for row in trained if not row[2]]
+    if candidates == "own":
+        assert (data.facts["rows"], bare) == (12, [])
+    else:
+        assert data.facts["rows"] == 14
+        assert [query for query, _, _ in bare] == ["w1 w2", "w3"]
+
+
 def test_teachers_scores_and_rules_belong_to_their_negatives(encoder: Encoder, tmp_path: Path) -> None:
     workspace = random_workspace(tmp_path / "ws")
     rules = [
