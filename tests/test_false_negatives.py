@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
-from row_samples import mined, negative, write_relabelled
+from row_samples import LINEAGE, mined, negative, write_relabelled
 
 from causalneg.config import load_config
 from causalneg.examples import RowIds, read_selection
 from causalneg.false_negatives import verdict_stages
+from causalneg.generation.drafts import Drafts
+from causalneg.generation.finish import write_batch
+from causalneg.generation.rows import Step
 from causalneg.pipeline import stages_of
-from causalneg.records import FalseNegative, Mined, Negative, Qrel
+from causalneg.records import Analysis, FalseNegative, Mined, Negative, Outcome, Qrel
 from causalneg.workspace import Counts, Workspace
 
 
@@ -87,6 +90,20 @@ def test_what_an_analysis_found_counts_too(workspace: Workspace) -> None:
         RowIds("q", "b", ("c", "d"), ()),
     ]
     assert selection.left_out == 2
+
+
+def test_what_an_analysis_names_is_a_row_of_its_stage(workspace: Workspace) -> None:
+    texts = dict.fromkeys(("core_need", "how_positive_answers", "answer_boundary"), "")
+    ids = {"id": "a", "query_id": "q", "positive_id": "p"}
+    found = Analysis(**ids, **texts, requirements=[], lineage=LINEAGE, answering=["b", "d"])
+    spent = dict.fromkeys(("accepted", "rejected", "requests", "prompt_tokens", "cached_tokens", "generated_tokens"), 0)
+    drafts = Drafts(workspace, "key")
+    outcome = Outcome(input_id="pair", query_id="q", positive_id="p", status="rejected", **spent)
+    drafts.write_outcomes("000000", [outcome])
+    stage = workspace.begin("generate", {}, ["import", "mine"])
+    write_batch(stage.workspace, drafts, "000000", [Step(pair_id="pair", analysis=found)])
+    stage.finish(Counts(rows_in=1, accepted=0, rejected=1))
+    assert rows(workspace, 9) == [("q", "p", "ac"), ("q", "p2", "ac"), ("r", "p3", "abcd")]
 
 
 def test_stages_that_found_nothing_determine_nothing(workspace: Workspace) -> None:
