@@ -14,7 +14,7 @@ from causalneg.config import EngineSettings, load_config
 from causalneg.errors import UserError
 from causalneg.generation.engines import Completion, EngineDeadError, EngineError
 from causalneg.generation.relabel.job import RelabelJob, prepare, shown_queries
-from causalneg.generation.relabel.rows import Drafts, Judged
+from causalneg.generation.relabel.rows import Drafts, Judged, stop_where_all_failed
 from causalneg.generation.relabel.worker import RelabelWorker, judge
 from causalneg.generation.survival import MOST_DEATHS
 from causalneg.workspace import Workspace
@@ -162,4 +162,21 @@ def test_a_query_that_is_too_long_says_what_to_set(tmp_path: Path) -> None:
     assert row.failure.message == (
         "the prompt has 9000 tokens of 2048; set a smaller --candidates, or a larger --engine.max-model-len"
     )
-    assert not row.failure.retryable
+    workspace = mined_workspace(str(tmp_path / "again"))
+    drafts = Drafts(workspace, "key")
+    drafts.write([shown], BATCH)
+    drafts.keep("000000", [row])
+    assert drafts.forget_failures() == 1, "with a longer engine it may do better"
+
+
+def test_where_no_query_can_be_judged_the_stage_stops_and_the_next_run_tries_all_again(tmp_path: Path) -> None:
+    with judging() as server:
+        server.garbled = set(range(QUERIES))
+        job, drafts = job_at(server, mined_workspace(str(tmp_path)))
+        work(job, drafts)
+        with pytest.raises(UserError, match=r"No query could be judged: reasons are given for none.*Mend that"):
+            stop_where_all_failed(drafts)
+        assert len(drafts.unfinished()[0]) == len(drafts.batches())
+        server.garbled = {0}
+        work(job, drafts)
+        stop_where_all_failed(drafts)

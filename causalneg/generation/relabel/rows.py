@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from causalneg.errors import UserError
 from causalneg.generation.drafts import may_retry
 from causalneg.generation.ledger import Ledger
 from causalneg.generation.rows import Usage
@@ -104,8 +105,25 @@ class Drafts(Ledger):
         taken = 0
         for batch in self.batches():
             rows = self.judged(batch)
-            kept = [row for row in rows.values() if not (row.failure and may_retry(row.failure))]
+            kept = [row for row in rows.values() if not (row.failure and _may_retry(row.failure))]
             if len(kept) < len(rows):
                 taken += len(rows) - len(kept)
                 self.keep(batch, kept)
         return taken
+
+
+def _may_retry(failure: Failure) -> bool:
+    return may_retry(failure) or failure.kind == "too_long"  # an engine may be made longer without another key
+
+
+def stop_where_all_failed(drafts: Drafts) -> None:
+    """Stop where not one query could be judged: that is no query's fault. What may be tried again is taken back.
+
+    Raises:
+        UserError: none could.
+    """
+    _, done = drafts.unfinished()
+    failures = [row.failure for row in done if row.failure]
+    if failures and len(failures) == len(done):
+        drafts.forget_failures()
+        raise UserError(f"No query could be judged: {failures[0].message}. Mend that and run the same command again.")

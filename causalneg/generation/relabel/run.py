@@ -9,7 +9,7 @@ from causalneg.console import Reporter
 from causalneg.generation.relabel.job import RelabelJob, determines, prepare, shown_queries
 from causalneg.generation.relabel.judge import decide
 from causalneg.generation.relabel.plan import show_plan
-from causalneg.generation.relabel.rows import Drafts, Judged
+from causalneg.generation.relabel.rows import Drafts, Judged, stop_where_all_failed
 from causalneg.generation.relabel.worker import RelabelWorker, check_usage, run_check
 from causalneg.generation.run import check_memory, disk_full_told
 from causalneg.generation.stream import stream_batches
@@ -66,6 +66,7 @@ def _plan(job: RelabelJob, drafts: Drafts, workspace: Workspace, report: Reporte
     total = _prepare_queries(drafts, workspace, job.settings)
     left, done = drafts.unfinished()
     _judge(job, drafts, left[:1], done, total, report)
+    stop_where_all_failed(drafts)
     _, done = drafts.unfinished()
     show_plan(job, done, total - len(done), drafts.seconds(), report)
 
@@ -112,7 +113,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     """Judge the mined negatives of every train query; with `plan` show what that takes, and stop.
 
     Raises:
-        UserError: mine is not done, the model does not exist or is no judge, or the machine lacks what it needs.
+        UserError: mine is not done, the model does not exist or is no judge, the machine lacks what it needs, or not
+            one query could be judged.
     """
     for name in ("import", "mine"):
         workspace.require(name)
@@ -143,4 +145,5 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
         drafts.stop_running()
         total = _prepare_queries(drafts, workspace, settings)
         _judge(job, drafts, *drafts.unfinished(), total, report)
+        stop_where_all_failed(drafts)
         return _finish(stage, job, drafts, report)
