@@ -29,8 +29,8 @@ class ImportSettings(Settings):
     source: str = Field(
         "embedded:sample",
         description="BEIR folder or zip; pairs in .jsonl, .ndjson, .json, .csv, .tsv or .parquet, also .gz and .zst; "
-        "folder of save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; TriviaQA's "
-        "folder, or a file of its questions; embedded:sample",
+        "folder of save_to_disk; irds:NAME of ir_datasets, several by commas; corpus file with topics and qrels; "
+        "TriviaQA's folder, or a file of its questions; embedded:sample",
     )
     fields: dict[str, str | int | list[str | int]] = Field(
         {},

@@ -223,9 +223,9 @@ class Workspace(Storage):
         say = say or (lambda line: None)
         config = {k: v.model_dump(mode="json") if isinstance(v, Settings) else v for k, v in settings.items()}
         made: dict[str, Manifest] = {name: self.require(name) for name in inputs}
-        for name in inputs:
-            if self.is_outdated(name):
-                say(f"{stage}: {name} is outdated, as a stage before it has changed since; it is used as it is")
+        for manifest in made.values():
+            if self.is_outdated(manifest.stage):
+                say(f"{stage}: {manifest.stage} is outdated, a stage before it has changed; it is used as it is")
         digests = {name: manifest.digest for name, manifest in made.items()}
         key = content_id(stage, revision(stage), determining(config), digests)
         resumed = self.exists(_mark(stage)) and self.read_bytes(_mark(stage)) == key.encode()

@@ -17,7 +17,10 @@ from causalneg.console import Reporter
 from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.job import DECIDING, prepare
 from causalneg.generation.rows import Step
+from causalneg.generation.run import prepare_pairs
+from causalneg.generation.run import run as generate
 from causalneg.mining.run import run as mine
+from causalneg.records import Failure, Outcome
 from causalneg.sources.run import run as import_data
 from causalneg.training.run import _RESOURCES
 from causalneg.workspace import Counts, Workspace
@@ -163,6 +166,34 @@ def test_another_revision_of_a_step_keeps_what_the_llm_answered_before_it(
     assert kept == [at < STEPS.index(raised) for at in range(len(STEPS))]
     assert not drafts.workspace.exists(f"{drafts.folder}/outcomes-r2/000000.parquet")
     assert stages.revision("generate") == before + 1
+
+
+def test_another_revision_of_generate_decides_anew_and_asks_no_llm(
+    workspace: Workspace, report: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(flags={"llm": ENCODER})
+    job = prepare(config, workspace)
+    drafts = Drafts(workspace, job.key)
+    prepare_pairs(drafts, job.settings, config.seed)
+    for batch in drafts.batches():
+        told = {"stage": "generate", "kind": "timeout", "retryable": False, "attempts": 3, "message": "m"}
+        none = dict.fromkeys(
+            ("accepted", "rejected", "requests", "prompt_tokens", "cached_tokens", "generated_tokens"), 0
+        )
+        pairs = drafts.pairs(batch)
+        drafts.write_step("scored", batch, [Step(pair_id=p.id, failure=Failure(input_id=p.id, **told)) for p in pairs])
+        ids = [{"input_id": p.id, "query_id": p.query.id, "positive_id": p.positive.id} for p in pairs]
+        drafts.write_outcomes(batch, [Outcome(**i, **none, status="failed", failure="timeout") for i in ids])
+    made = generate(config, workspace, report)
+    assert made is not None
+    assert made.counts.failed == 3
+    assert {name.split("/")[0] for name in made.files} == {"analyses", "negatives", "failures", "outcomes"}
+    assert generate(config, workspace, report) == made
+    monkeypatch.setitem(stages.REVISIONS, "generate", 2)
+    again = generate(config, workspace, report)
+    assert again is not None
+    assert (again.revision, again.counts, again.digest) == (2, made.counts, made.digest)
+    assert not workspace.exists("building")
 
 
 def test_a_default_that_changes_wants_another_revision() -> None:

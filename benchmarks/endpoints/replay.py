@@ -2,9 +2,9 @@
 
     python -m benchmarks.endpoints.replay --port 18400 --answers FILE [--pending FILE]
 
-A recording has a line `{"key": …, "content": …}` for each answer. The key is a hash of the messages and the form that is
-asked for, so it depends neither on seed nor on temperature. What has no answer gets 503, and its request is written to
-the file of pending ones, so that somebody can answer it by hand and the run can be resumed.
+A recording has a line `{"key": …, "content": …}` for each answer. The key is a hash of the messages and the form asked
+for, so it depends neither on seed nor on temperature. A request without an answer gets 503 and is written to the file
+of pending ones, so that somebody can answer it by hand and the run can be resumed.
 """
 
 import argparse

@@ -36,13 +36,11 @@ def complete(
     scorer: Scorer | None = None
     lacking_pairs = 0
     for batch, steps in drafts.steps(STEPS[-1]):
-        plain = {s.pair_id for s in steps if _lacking_plain(s, procedure, thresholds)}
+        rows, plain = steps, {s.pair_id for s in steps if _lacking_plain(s, procedure, thresholds)}
         if plain:
             scorer = scorer or make_scorer()
             pairs = {p.id: p for p in drafts.pairs(batch)}
             rows = [_scored(s, pairs[s.pair_id], scorer) if s.pair_id in plain else s for s in steps]
-        else:
-            rows = steps
         marked = [_marked(s, procedure, thresholds) for s in rows]
         lacking_pairs += sum(bool(row.again) for row in marked)
         kept = marked if may_open else rows
@@ -78,4 +76,5 @@ def _with_scores(negatives: list[Negative], pair: Pair, analysis: Analysis, scor
 def _marked(step: Step, procedure: Procedure, thresholds: GateSettings) -> Step:
     """Return a step with the negatives marked that lack a score which needs the LLM."""
     lack = [c.negative.id for c in cases(step, procedure) if any(gate.asks for gate in lacking(c, thresholds))]
-    return step.model_copy(update={"again": lack}) if lack else step
+    new = [part for part in lack if part not in step.again]
+    return step.model_copy(update={"again": [*step.again, *new]}) if new else step

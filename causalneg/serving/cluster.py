@@ -115,11 +115,12 @@ def clear_leftovers(seconds: float, report: Reporter) -> None:
     if not details:
         return
     applications = details.get("applications", {})
-    others = [name for name, app in applications.items() if name != NAME or app.get("source") != "imperative"]
-    if others:
+    # Only where `only_server` made sure of it has the process of an application with our name died.
+    left = {NAME} if is_shared() and applications.get(NAME, {}).get("source") == "imperative" else set()
+    if others := applications.keys() - left:
         raise UserError(
-            f"Ray Serve already runs {', '.join(map(repr, others))} on this cluster; stop it with `serve shutdown` "
-            "first, or start this server without RAY_ADDRESS."
+            f"Ray Serve already runs {', '.join(map(repr, sorted(others)))} on this cluster; stop it with "
+            "`serve shutdown` first, or start this server without RAY_ADDRESS."
         )
     report.line("serve: taking the place of a server whose process was killed")
     drain(seconds)

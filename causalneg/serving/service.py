@@ -368,7 +368,7 @@ class LocalService:
         self._reranks_waiting += 1
         try:
             async with self._reranking:
-                ranked = []
+                ranked: list[list[Hit]] = []
                 for text, hits in zip(texts, found, strict=True):
                     if time.monotonic() > deadline.at:
                         raise too_late()

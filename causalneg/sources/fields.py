@@ -111,6 +111,7 @@ class Fields:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
             shape = self._shapes[columns] = self._resolve(columns)
+            self._used.update(name for name in columns if name not in shape.spare)
         if shape.spare:
             self._look_at_spare(row, shape)
         self._row, self._shape = row, shape
@@ -150,7 +151,12 @@ class Fields:
 
     def find(self, row: Row, field: str) -> tuple[str | int, Any]:
         """Return the name under which a field is there, and what it holds; None where it is missing."""
-        for name in self._of(row).names[field]:
+        there = (self._shape if row is self._row else self._of(row)).names[field]
+        if there:
+            value = row[there[0]]
+            if value is not None:
+                return there[0], value
+        for name in there[1:]:
             value = row[name]
             if value is not None:
                 self._used.add(name)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 from causalneg.errors import UserError
 from causalneg.sources.contents import COMPRESSIONS
@@ -123,7 +123,7 @@ class Folder:
             member = self._zip.open(self._prefix + name)
         except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError, ValueError) as error:
             raise UserError(f"{where} cannot be unpacked ({error}); zip it anew.") from error
-        with reading(where), member, unpacked(cast(IO[bytes], member), where) as file:
+        with reading(where), member, unpacked(member, where) as file:
             yield file
 
 

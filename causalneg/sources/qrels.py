@@ -107,7 +107,8 @@ class QrelLines:
             raise UserError(f"{self._where}: none of the columns {listed} is known to hold the score; call it `score`.")
         chosen.append((found["score"] or others)[0])
         self._fields.leave_out(name for name in others if name and name not in chosen)
-        layout = _Layout(*(names.index(str(name)) for name in chosen), len(names))
+        query, passage, score = (names.index(str(name)) for name in chosen)
+        layout = _Layout(query, passage, score, len(names))
         return None if layout == _BEIR else layout
 
     def _judged(self, cells: list[str]) -> Judged:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from causalneg.config import ImportSettings
+from causalneg.config import ImportSettings, nearest
 from causalneg.errors import UserError
 from causalneg.sources.beir import read_beir
 from causalneg.sources.irds import PREFIX, read_irds
@@ -36,10 +36,12 @@ def open_dataset(settings: ImportSettings) -> Dataset:
         return read_irds(source) if source != SAMPLE else read_beir(Path(__file__).parent / "sample", {})
     path = Path(source).expanduser()
     if not path.exists():
-        raise UserError(
-            f"The data {source} does not exist; give --source a BEIR folder or zip, a folder of save_to_disk, "
-            f"a file of pairs ({', '.join(SUFFIXES)}) or {PREFIX}NAME."
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        usual = (
+            f"; give --source a BEIR folder or zip, a folder of save_to_disk, a file of pairs ({', '.join(SUFFIXES)}) "
+            f"or {PREFIX}NAME."
         )
+        raise UserError(f"The data {source} does not exist{nearest(path.name, beside) or usual}")
     if is_triviaqa(path):
         _check_unmapped(settings)
         return read_triviaqa(path)

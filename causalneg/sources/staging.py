@@ -171,7 +171,8 @@ class Staging:
         self, name: str, title: str, text: str, file: str, line: int, metadata: str = "", left_out: int = 0
     ) -> None:
         name, title, text = whole(name), self._text(title), self._text(text)
-        self.note("metadata_value", left_out)
+        if left_out:
+            self.note("metadata_value", left_out)
         digest = _digest(title, text)
         kept = None
         if self._merging:
@@ -234,9 +235,10 @@ class Staging:
         return settled(text)[0][: self._settings.max_characters]
 
     def _text(self, text: str) -> str:
-        text, kinds = settled(text)
-        for kind in kinds:
-            self.note(kind)
+        if "&" in text or not text.isascii():  # there may be something to mend or to count
+            text, kinds = settled(text)
+            for kind in kinds:
+                self.note(kind)
         if len(text) <= self._settings.max_characters:
             return text
         self.note("cut")

@@ -1,6 +1,7 @@
 """Tells the user what an import took and what became of the rest."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from causalneg.console import Reporter
@@ -23,7 +24,7 @@ def show(report: Reporter, details: Mapping[str, Any]) -> None:
     named = ", ".join(f"{count} {name}" for name, count in splits.items())
     report.line(f"import: {details['passages']} passages, queries: {named}")
     for file, columns in details["columns_not_used"].items():
-        report.line(f"columns not used: {listed(columns)} (of {file}; see import.fields)")
+        report.line(f"columns not used: {listed(columns)} (of {Path(file).name}; see import.fields)")
     if files := details["files_not_read"]:
         report.line(f"files not read: {listed(files)}")
     if _TRAIN not in splits:

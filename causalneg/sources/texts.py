@@ -8,6 +8,8 @@ _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f
 
 def whole(text: str) -> str:
     """Return a text as UTF-8 can hold it: halves of a character (surrogates) are joined, and a lone one is U+FFFD."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -20,9 +22,7 @@ def settled(text: str) -> tuple[str, list[str]]:
 
     HTML entities stay as they stand: nobody can tell `&lt;` of a page's source from that of a text about HTML.
     """
-    kinds = ["html_entities"] if "&" in text and _ENTITY.search(text) else []
-    if text.isascii():
-        return text, kinds
+    kinds = ["html_entities"] if _ENTITY.search(text) else []
     mended = whole(text)
     if mended != text:
         kinds.append("lone_surrogate")

@@ -250,7 +250,7 @@ def _fit(job: Job, settings: TrainSettings, storage: Path) -> None:
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(storage),
-            callbacks=[_stop_for_good(job.root)],
+            callbacks=[_stop_for_good(job.root)],  # type: ignore[list-item] # Ray's words know only its older ones
             failure_config=ray.train.FailureConfig(
                 max_failures=-1,  # `_note_start` gives up
                 controller_failure_limit=_MAX_STARTS,  # type: ignore[call-arg]

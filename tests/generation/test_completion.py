@@ -105,6 +105,18 @@ def test_one_that_failed_lacks_nothing_until_it_is_tried_again(tmp_path: Path) -
     assert sum(n.rejected_by == "failed" for n in rows) == 1
 
 
+def test_what_is_retried_and_what_lacks_a_score_are_both_done_again(tmp_path: Path) -> None:
+    drafts = drafts_of(tmp_path, pairs(1))
+    edited(drafts, Faulty("meet the requirement", "Calais"))
+    without(drafts, "fluency")
+    drafts.forget_failures()
+    assert completed(drafts, no_scorer, may_open=True) == 1
+    edited(drafts, Faulty())
+    (step,) = last(drafts).values()
+    assert not step.lost
+    assert all("fluency" in n.scores and n.rejected_by is None for n in step.negatives)
+
+
 def test_a_bound_without_its_score_is_refused() -> None:
     with pytest.raises(ValueError, match="max_cross_score needs cross_encoder"):
         GenerateSettings(gates=GateSettings(max_cross_score=0.9))

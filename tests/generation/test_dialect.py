@@ -92,10 +92,11 @@ def test_what_a_maker_refuses_is_found_out_once(
     with_maker(refuses, again, dialect=Dialect(ways=ways))
 
 
-def test_many_requests_at_once_find_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_requests_at_once_one_finds_out() -> None:
     async def work(engine: HttpEngine, served: Endpoint) -> None:
         found = await asyncio.gather(*(ask(engine) for _ in range(20)))
         assert {completion.text for completion in found} == {'{"answer":"yes"}'}
+        assert len(served.requests) == 20 + 3
         assert set(served.requests[-1].body) == {
             "model",
             "messages",

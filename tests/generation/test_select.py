@@ -92,7 +92,7 @@ def negative(text: str = "t", requirement: int = 1, kind: str = "entity_shift", 
 
 
 def case(procedure: Procedure = ASKED, edit: Edit | None = None, **scores: float) -> Case:
-    return Case(negative(**scores).model_copy(update={"edit": edit}), ANALYSIS, procedure)
+    return Case(negative().model_copy(update={"edit": edit, "scores": GOOD | scores}), ANALYSIS, procedure)
 
 
 def selected(rows: Sequence[Negative], settings: GenerateSettings) -> list[Negative]:

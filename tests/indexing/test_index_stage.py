@@ -78,6 +78,11 @@ def _follow_the_stage(workspace: Workspace, report: Reporter) -> None:
     trained = run(config, workspace, report)
     assert trained.details["trained"]
     assert trained.details["fingerprint"] == resolve(str(workspace.local_folder("model"))).fingerprint
+
+    # A training that was begun anew and did not end changes nothing.
+    begun = workspace.begin("train", {"other": 1}, ["import"])
+    begun.workspace.write_bytes("model/config.json", b"half")
+    assert run(config, workspace, report) == trained
     assert _versions(folder.parent) == sorted([base.details["version"], trained.details["version"]])
     assert catalog.active().version == trained.details["version"]
 

@@ -33,18 +33,13 @@ def imported(root: Path, report: Reporter) -> Workspace:
     return workspace
 
 
-def command(workspace: Workspace, *more: str) -> list[str]:
-    mine = [sys.executable, "-m", "causalneg.cli", "mine", "--workspace", workspace.root, "--encode.precision", "fp32"]
-    return [*mine, *more]
+def command(workspace: Workspace) -> list[str]:
+    return [sys.executable, "-m", "causalneg.cli", "mine", "--workspace", workspace.root, "--encode.precision", "fp32"]
 
 
-def rows(workspace: Workspace) -> list[Mined]:
+def mined(workspace: Workspace) -> list[Mined]:
+    subprocess.run(command(workspace), check=True, capture_output=True)
     return list(workspace.read_rows("mined", Mined))
-
-
-def mined(workspace: Workspace, *more: str) -> list[Mined]:
-    subprocess.run(command(workspace, *more), check=True, capture_output=True)
-    return rows(workspace)
 
 
 def test_a_killed_mine_encodes_nothing_twice(tmp_path: Path, report: Reporter) -> None:
@@ -61,15 +56,3 @@ def test_a_killed_mine_encodes_nothing_twice(tmp_path: Path, report: Reporter) -
     assert kept == {name: Path(workspace.path(name)).stat().st_mtime_ns for name in blocks}
     assert len(workspace.list_files(["embeddings"], ".keys.npy")) > len(blocks)
     assert resumed == mined(imported(tmp_path / "whole", report))
-
-    # Mined with other settings and killed, the result is the earlier one until the same command has ended.
-    made, other = workspace.require("mine"), ("--search.depth", "7")
-    process = subprocess.Popen(command(workspace, *other), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not workspace.is_being_built("mine"):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert workspace.require("mine") == made
-    assert rows(workspace) == resumed
-    assert len(mined(workspace, *other)) < len(resumed)

@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,30 @@ def candidates(workspace: Workspace) -> list[Candidate]:
 
 def touched(workspace: Workspace, *folders: str) -> dict[str, int]:
     return {n: Path(workspace.path(n)).stat().st_mtime_ns for n in workspace.list_files(folders)}
+
+
+# Mines with other settings, and kills itself when its rows are written and its result is not yet finished.
+KILLED = """
+import io, os, signal, sys
+from causalneg.config import load_config
+from causalneg.console import Reporter
+from causalneg.mining.run import run
+from causalneg.workspace import StageRun, Workspace
+StageRun.finish = lambda *arguments, **named: os.kill(os.getpid(), signal.SIGKILL)
+run(load_config(flags={"mine.num_negatives": 2}), Workspace(sys.argv[1]), Reporter(io.StringIO()))
+"""
+
+
+def test_a_mine_that_is_killed_leaves_the_earlier_result(workspace: Workspace, mined: Callable[..., Manifest]) -> None:
+    made = mined()
+    before = {name: workspace.read_bytes(name) for name in workspace.list_files(["mined", "manifests"])}
+    killed = subprocess.run([sys.executable, "-c", KILLED, workspace.root], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert workspace.is_being_built("mine")
+    assert workspace.require("mine") == made
+    assert {name: workspace.read_bytes(name) for name in workspace.list_files(["mined", "manifests"])} == before
+    assert mined(mine__num_negatives=2).counts.accepted < made.counts.accepted
+    assert not workspace.exists("building")
 
 
 def test_negatives_are_the_best_that_are_no_positives(workspace: Workspace, mined: Callable[..., Manifest]) -> None:

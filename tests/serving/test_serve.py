@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,12 +16,14 @@ import pytest
 from client.checks import check_client, check_haystack, check_langchain, check_llamaindex
 from small_index import PASSAGES, QUESTIONS, build, small_workspace
 
+from causalneg.client import CausalNegError, Client
 from causalneg.config import Config, load_config
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.indexing.catalog import Catalog
 from causalneg.indexing.manifest import read_manifest
 from causalneg.serving import keys
+from causalneg.serving.opening import open_service
 from causalneg.serving.run import base_url, check_port, run, serving
 from causalneg.workspace import Workspace
 
@@ -117,8 +120,12 @@ def _check_swaps(url: str, key: str) -> None:
 
 @pytest.mark.ray
 def test_the_command_serves_until_it_is_told_to_stop(workspace: Workspace, tmp_path: Path) -> None:
+    """It is told so amid swaps of versions and writes: either version answers next, with all that was acknowledged."""
     port = _free_port()
-    command = [sys.executable, "-m", "causalneg.cli", "serve"]
+    build(workspace, "v2", PASSAGES[:2])
+    key_file = tmp_path / "keys.json"
+    key = keys.add(key_file, "tester", "write")
+    command = [sys.executable, "-m", "causalneg.cli", "serve", "--keys", str(key_file)]
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(
             [*command, "--workspace", workspace.root_url, "--port", str(port)],
@@ -133,15 +140,41 @@ def test_the_command_serves_until_it_is_told_to_stop(workspace: Workspace, tmp_p
             said = (tmp_path / "out").read_text()
             curl = re.search(r"curl (\S+) .*-d '(.*)'", said)
             assert curl is not None, said
-            answer = httpx.post(curl[1], content=curl[2], trust_env=False, timeout=30)
+            answer = httpx.post(curl[1], content=curl[2], headers={"X-API-Key": key}, trust_env=False, timeout=30)
             assert len(answer.json()["results"][0]) == 3
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            with ThreadPoolExecutor(2) as pool:
+                client = Client(f"http://127.0.0.1:{port}", key)
+                acknowledged, swapped = list[str](), list[str]()
+                writes = pool.submit(_write_until_it_ends, client, acknowledged)
+                swaps = pool.submit(_swap_until_it_ends, client, swapped)
+                while len(acknowledged) < 5 or len(swapped) < 2:
+                    assert not writes.done()
+                    assert not swaps.done()
+                    time.sleep(0.05)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
         finally:
             process.kill()
     assert "serve: stopping" in (tmp_path / "out").read_text()
     assert "Traceback" not in (tmp_path / "out").read_text()
     check_port("127.0.0.1", port)
+    service, _ = open_service(_config(workspace, port, **{"serve.backend": "torch-fp32"}))
+    assert service.info().index_version in ("v1", "v2")
+    made = [change.id for change in Catalog(workspace.local_folder("index")).changes.reader().poll()]
+    assert made[: len(acknowledged)] == acknowledged
+
+
+def _write_until_it_ends(client: Client, acknowledged: list[str]) -> None:
+    with suppress(CausalNegError):
+        for number in range(10_000):
+            client.upsert({"id": f"n{number}", "text": f"passage {number}"})
+            acknowledged.append(f"n{number}")
+
+
+def _swap_until_it_ends(client: Client, swapped: list[str]) -> None:
+    with suppress(CausalNegError):
+        for version in ["v2", "v1"] * 1000:
+            swapped.append(client.activate(version).active)
 
 
 def test_a_port_in_use_is_named(workspace: Workspace, report: Reporter) -> None:

@@ -1,6 +1,7 @@
 """The train stage on a workspace."""
 
 import io
+import json
 
 import numpy as np
 import pytest

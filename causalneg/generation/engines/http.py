@@ -57,6 +57,7 @@ class HttpEngine:
         self._transport = Transport(settings, clock, sleep)
         self._known = dialect or Dialect()  # the endpoint has answered in it, or in the one that is tried
         self._tried = self._known
+        self._opened: asyncio.Event | None = None  # set when the first request has ended, in whatever way
 
     async def complete(
         self,
@@ -162,13 +163,27 @@ class HttpEngine:
         )
 
     async def _chat(self, body: dict[str, Any]) -> ChatReply:
+        """Ask; the first request goes alone, so that only one finds out what the endpoint refuses.
+
+        The others wait for its answer, or until it has to wait itself.
+        """
+        if self._opened is not None:
+            await self._opened.wait()
+            return await self._spoken(body)
+        self._opened = asyncio.Event()
+        try:
+            return await self._spoken(body, self._opened.set)
+        finally:
+            self._opened.set()
+
+    async def _spoken(self, body: dict[str, Any], setback: Callable[[], None] = lambda: None) -> ChatReply:
         """Ask in the dialect that the endpoint is known to take; where it refuses a parameter, in another one."""
         extra = self._settings.extra_body
         sent = self._tried
         while True:
             whole = {n: v for n, v in (sent.spoken(body) | extra).items() if v is not None}
             try:
-                reply = await self._transport.ask("chat/completions", whole, ChatReply)
+                reply = await self._transport.ask("chat/completions", whole, ChatReply, setback)
             except RefusedError as error:
                 after = sent.after(error.problem, body)
                 if after is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -81,8 +82,20 @@ class Transport:
         self._clock, self._sleep = clock, sleep
         self._connection: _Connection | None = None
 
-    async def ask(self, path: str, body: dict[str, Any] | None, kind: type[AnyReply]) -> AnyReply:
+    async def ask(
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        kind: type[AnyReply],
+        setback: Callable[[], None] = lambda: None,
+    ) -> AnyReply:
         """Ask until there is an answer, the endpoint refuses, or the attempts are used up.
+
+        Args:
+            path: below the endpoint's address.
+            body: of the request; without one it is a GET.
+            kind: of the answer.
+            setback: called before a wait for another attempt.
 
         Raises:
             RefusedError: it refuses this request.
@@ -96,6 +109,7 @@ class Transport:
             except SetbackError as error:
                 if attempt >= self._settings.max_attempts:
                     raise EngineError(error.kind, f"{error} ({attempt} attempts)", retryable=True) from error
+                setback()
                 await self._sleep(error.wait + backoff(attempt))
             attempt += 1
 
