@@ -62,11 +62,11 @@ def texts_of(data: str, known: Sequence[Known], folder: Path | None) -> tuple[di
     """Return the queries and passages of a set by their ids."""
     if data == BUILT_IN:
         rows = built_in()
-        passages = {row.id: Passage(id=row.id, title=row.title, text=row.text) for row in rows}
+        own = {row.id: Passage(id=row.id, title=row.title, text=row.text) for row in rows}
         for row in rows:
             changed = (Passage(id=f"{row.id}-{n}", text=c.text) for n, c in enumerate(row.counterfactuals))
-            passages |= {p.id: p for p in changed}
-        return {row.id: Query(id=row.id, text=row.query) for row in rows}, passages
+            own |= {p.id: p for p in changed}
+        return {row.id: Query(id=row.id, text=row.query) for row in rows}, own
     if folder is None:
         raise UserError(f"The texts of {data} are in {data}.zip; name its folder by --data.")
     wanted = {row.query_id for row in known}, {i for row in known for i in row.candidates}
