@@ -25,6 +25,7 @@ from causalneg.workspace import Workspace
 COMMANDS = {
     "import": ("causalneg.sources.run", "read a data set into the workspace"),
     "mine": ("causalneg.mining.run", "mine hard negatives from the corpus"),
+    "relabel": ("causalneg.generation.relabel.run", "let the LLM find mined negatives that answer their query"),
     "generate": ("causalneg.generation.run", "let the LLM write counterfactual negatives, and check them"),
     "export": ("causalneg.sources.export.run", "write pairs and negatives as another tool trains on them"),
     "train": ("causalneg.training.run", "train the encoder with mined and generated negatives"),

@@ -163,6 +163,24 @@ class EngineSettings(Settings):
         return self
 
 
+class RelabelSettings(Settings):
+    """How mined negatives are judged by an LLM, to find those that answer their query after all."""
+
+    enabled: bool = Field(False, description="let `causalneg run` relabel, between mine and generate")
+    judge_llm: str | None = Field(None, description="LLM that judges; the same as llm when unset")
+    candidates: int = Field(15, ge=1, description="mined negatives judged per query, the best first, in one request")
+    false_negatives: list[Literal["answers", "partly"]] = Field(
+        ["answers", "partly"],
+        description="verdicts that make a mined negative a false one; another choice asks no LLM",
+    )
+    min_score: float = Field(0.0, description="least log-odds that it answers, if only in part, of a false negative")
+    max_tokens: int = Field(1024, ge=64, description="longest answer, tokens; a reasoning model needs more")
+    check: bool = Field(True, description="refuse a model that fails the check of judges on the built-in pairs")
+    retry_failed: bool = Field(False, description="try the queries again that failed and may be retried")
+    plan: bool = Field(False, description="show what it would take, measured on a first batch, and stop")
+    engine: EngineSettings = EngineSettings()
+
+
 class GateSettings(Settings):
     """Thresholds that decide on the scores of generated negatives; changing them asks no LLM."""
 
@@ -405,6 +423,9 @@ class TrainSettings(Settings):
     generated_per_query: int = Field(
         3, ge=0, description="generated negatives per query and step; 0 trains on mined only"
     )
+    false_negatives: Literal["keep", "remove"] = Field(
+        "remove", description="mined passages that relabel or an analysis of generate found to answer the query"
+    )
     learning_rate: float = Field(5e-5, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
     weight_decay: float = Field(0.01, ge=0)
@@ -461,6 +482,11 @@ class ExportSettings(Settings):
     )
     mined_per_query: int = Field(15, ge=0, description="mined negatives per query, the best first")
     generated_per_query: int = Field(3, ge=0, description="generated negatives per pair; 0 leaves them out")
+    false_negatives: Literal["keep", "remove", "promote"] = Field(
+        "remove",
+        description="mined passages that relabel or an analysis of generate found to answer the query: written as "
+        "negatives, left out, or as positives in rows of their own where they answer it as a whole",
+    )
     max_negatives: int | None = Field(
         None,
         ge=1,
@@ -640,6 +666,7 @@ class Config(Settings):
     encode: EncodeSettings = EncodeSettings()
     import_: ImportSettings = Field(ImportSettings(), alias="import")
     mine: MineSettings = MineSettings()
+    relabel: RelabelSettings = RelabelSettings()
     generate: GenerateSettings = GenerateSettings()
     train: TrainSettings = TrainSettings()
     export: ExportSettings = ExportSettings()

@@ -4,13 +4,25 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from causalneg.errors import UserError
-from causalneg.records import Mined, Negative, Passage, Qrel, Query, Record, Source, arrow_schema, from_table
+from causalneg.false_negatives import false_negatives, verdict_stages
+from causalneg.records import (
+    FalseNegative,
+    Mined,
+    Negative,
+    Passage,
+    Qrel,
+    Query,
+    Record,
+    Source,
+    arrow_schema,
+    from_table,
+)
 from causalneg.runtime import cores
 from causalneg.workspace import Workspace
 
@@ -31,10 +43,14 @@ class Selection(NamedTuple):
     Attributes:
         rows: pairs with at least one negative, in the order of the qrels.
         pairs: train pairs looked at; those that are no row have no negative.
+        left_out: mined negatives that were found to answer their query, and left out.
+        promoted: of the pairs, those whose positive is one of these.
     """
 
     rows: list[RowIds]
     pairs: int
+    left_out: int = 0
+    promoted: int = 0
 
     def count(self, source: Source) -> int:
         """Return how many negatives of a source the rows hold."""
@@ -64,17 +80,27 @@ _MEMORY = "512MB"  # of the join; what is more goes to its folder
 _QREL = ["query_id", "passage_id", "score", "split"]
 _MINED = ["query_id", "passage_id", "dense_score", "cross_score", "positive_score", "relation", "verdict"]
 _GENERATED = ["id", "query_id", "positive_id", "violation", "scores", "verdict"]
+_FALSE = ["query_id", "passage_id", "whole"]
+
+FalseNegatives = Literal["keep", "remove", "promote"]
+"""What becomes of mined passages that were found to answer their query."""
 
 # Every row has its place `n` in its folder, so that orders do not depend on how the tables are read.
 _JOIN = """
+CREATE TABLE false_mined AS
+    SELECT mined.n, query_id, passage_id, bool_or(whole) AS whole
+    FROM mined JOIN false_negatives USING (query_id, passage_id) WHERE verdict = 'accepted' GROUP BY ALL;
 CREATE TABLE pairs AS
-    SELECT row_number() OVER (ORDER BY n) - 1 AS pair, query_id, passage_id AS positive_id
-    FROM qrels WHERE split = 'train' AND score > 0;
+    SELECT row_number() OVER (ORDER BY promoted, n) - 1 AS pair, query_id, passage_id AS positive_id, promoted FROM (
+        SELECT n, query_id, passage_id, false AS promoted FROM qrels WHERE split = 'train' AND score > 0
+        UNION ALL
+        SELECT n, query_id, passage_id, true FROM false_mined WHERE whole AND getvariable('promote'));
 CREATE TABLE negatives AS
     SELECT pair, false AS generated, place, passage_id AS id, NULL::VARCHAR AS violation,
            dense_score AS dense, cross_score AS "cross", positive_score, NULL::MAP(VARCHAR, DOUBLE) AS scores
     FROM (SELECT *, row_number() OVER (PARTITION BY query_id ORDER BY n) AS place
-          FROM mined WHERE verdict = 'accepted' QUALIFY place <= getvariable('mined_per_query'))
+          FROM mined ANTI JOIN false_mined USING (n)
+          WHERE verdict = 'accepted' QUALIFY place <= getvariable('mined_per_query'))
     JOIN pairs USING (query_id)
     UNION ALL
     SELECT pair, true, place, id, violation,
@@ -89,12 +115,14 @@ class Join:
     """Train pairs and their negatives, joined by DuckDB on disk: memory does not grow with their number.
 
     Mined negatives belong to the query, generated ones to the pair. The first of the accepted ones are taken in the
-    order in which they lie. What is not asked for is not read.
+    order in which they lie. What is not asked for is not read. Mined passages that were found to answer their query
+    give way to the next ones.
 
     Tables of `database`:
         qrels, mined, generated: the rows of their folders with their place `n`; of `mined` those that are accepted
             or a positive.
-        pairs: `pair` (from 0, in the order of the qrels), `query_id`, `positive_id`.
+        false_mined: `n`, `query_id`, `passage_id` of accepted mined ones that answer their query, `whole`.
+        pairs: `pair` (from 0, in the order of the qrels), `query_id`, `positive_id`; then those that are `promoted`.
         negatives: `pair`, `generated`, `place` (from 1), `id`, `violation`, `dense`, `cross`, `positive_score`,
             `scores`.
 
@@ -102,9 +130,13 @@ class Join:
         workspace: its folders are read as streams.
         mined_per_query: mined negatives of a query at most.
         generated_per_query: generated negatives of a pair at most.
+        false: what becomes of mined passages that answer their query: promoted, those that do so as a whole are
+            positives of further pairs.
     """
 
-    def __init__(self, workspace: Workspace, mined_per_query: int, generated_per_query: int) -> None:
+    def __init__(
+        self, workspace: Workspace, mined_per_query: int, generated_per_query: int, false: FalseNegatives = "remove"
+    ) -> None:
         import duckdb
 
         self._folder = tempfile.TemporaryDirectory(prefix="causalneg-join-")
@@ -115,11 +147,18 @@ class Join:
         try:
             mined = workspace.read_batches("mined", Mined) if mined_per_query else iter(())
             generated = workspace.read_batches("negatives", Negative) if generated_per_query else iter(())
+            judging = verdict_stages(workspace) if mined_per_query and false != "keep" else []
             useful = "verdict = 'accepted' OR relation = 'positive'"
             self.load("qrels", workspace.read_batches("qrels", Qrel), Qrel, _QREL)
             self.load("mined", mined, Mined, _MINED, useful)
             self.load("generated", generated, Negative, _GENERATED, "verdict = 'accepted'")
-            self.run(_JOIN, mined_per_query=mined_per_query, generated_per_query=generated_per_query)
+            self.load("false_negatives", false_negatives(workspace, judging), FalseNegative, _FALSE)
+            self.run(
+                _JOIN,
+                mined_per_query=mined_per_query,
+                generated_per_query=generated_per_query,
+                promote=false == "promote",
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -191,6 +230,16 @@ class Join:
         """How many train pairs there are, with and without negatives."""
         return self.number("SELECT count(*) FROM pairs")
 
+    @property
+    def promoted(self) -> int:
+        """How many of the pairs have a positive that was mined."""
+        return self.number("SELECT count(*) FROM pairs WHERE promoted")
+
+    @property
+    def left_out(self) -> int:
+        """How many accepted mined passages are no negatives, since they answer their query."""
+        return self.number("SELECT count(*) FROM false_mined")
+
     def rows(self) -> Iterator[RowIds]:
         """Stream the pairs that have a negative, in the order of the qrels."""
         query = """
@@ -210,10 +259,12 @@ class Join:
             )
 
 
-def read_selection(workspace: Workspace, mined_per_query: int, generated_per_query: int) -> Selection:
+def read_selection(
+    workspace: Workspace, mined_per_query: int, generated_per_query: int, false: FalseNegatives = "remove"
+) -> Selection:
     """Choose the negatives of every train pair of a workspace, by their ids."""
     known: dict[str, str] = {}  # one object for each id, however often it comes
-    with Join(workspace, mined_per_query, generated_per_query) as join:
+    with Join(workspace, mined_per_query, generated_per_query, false) as join:
         rows = [
             RowIds(
                 row.query_id,
@@ -223,7 +274,7 @@ def read_selection(workspace: Workspace, mined_per_query: int, generated_per_que
             )
             for row in join.rows()
         ]
-        return Selection(rows, join.pairs)
+        return Selection(rows, join.pairs, join.left_out, join.promoted)
 
 
 def _generated(workspace: Workspace, ids: set[str]) -> dict[str, Passage]:

@@ -13,6 +13,7 @@ from causalneg.workspace import Manifest, Stage, Workspace
 STAGES: dict[Stage, str] = {
     "import": "causalneg.sources.run",
     "mine": "causalneg.mining.run",
+    "relabel": "causalneg.generation.relabel.run",
     "generate": "causalneg.generation.run",
     "train": "causalneg.training.run",
     "index": "causalneg.indexing.run",
@@ -22,7 +23,8 @@ STAGES: dict[Stage, str] = {
 
 def stages_of(config: Config) -> list[Stage]:
     """Return the stages that a config needs: without generated negatives in training, none are generated."""
-    return [s for s in STAGES if s != "generate" or config.train.generated_per_query > 0]
+    wanted = {"relabel": config.relabel.enabled, "generate": config.train.generated_per_query > 0}
+    return [s for s in STAGES if wanted.get(s, True)]
 
 
 def summary(manifests: list[Manifest]) -> list[list[str]]:
@@ -50,8 +52,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> list[Manifest
     Raises:
         UserError: a stage met the user's mistake.
     """
-    if config.generate.plan:
-        raise UserError("A plan goes with `causalneg generate --plan`, not with all stages.")
+    if config.generate.plan or config.relabel.plan:
+        raise UserError("A plan goes with `causalneg generate --plan` or `relabel --plan`, not with all stages.")
     if config.index.merge:
         raise UserError("A merge goes with `causalneg index --merge true`, not with all stages.")
     manifests: list[Manifest] = []

@@ -134,6 +134,39 @@ class Mined(Candidate):
     rejected_by: str | None = None
 
 
+class Answering(StrEnum):
+    """Whether a candidate answers the query."""
+
+    ANSWERS = "answers"
+    PARTLY = "partly"
+    NO = "no"
+
+
+class Relabelled(Record):
+    """A mined candidate that the LLM judged; `accepted` ones stay negatives, `rejected` ones are false negatives.
+
+    Attributes:
+        score: log-odds that it answers the query, if only in part, in nats.
+        reason: what in it answers; empty where it does not.
+    """
+
+    query_id: str
+    passage_id: str
+    answering: Answering
+    score: float
+    reason: str = ""
+    verdict: Literal["accepted", "rejected"] = "accepted"
+    rejected_by: str | None = None
+
+
+class FalseNegative(Record):
+    """A mined passage that is no negative of its query; `whole` where it answers it as a whole."""
+
+    query_id: str
+    passage_id: str
+    whole: bool
+
+
 class Facet(StrEnum):
     """What kind of thing an information requirement asks for."""
 

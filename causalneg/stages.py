@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from causalneg.config import Config
 
-Stage = Literal["import", "mine", "generate", "train", "index", "evaluate"]
+Stage = Literal["import", "mine", "relabel", "generate", "train", "index", "evaluate"]
 
 REVISIONS: dict[str, int] = {
     "import": 1,
@@ -21,6 +21,8 @@ REVISIONS: dict[str, int] = {
     "mine/candidates": 1,  # what is found by the searches, before the filters
     "mine/bm25": 1,
     "mine/signatures": 1,
+    "relabel": 1,
+    "relabel/judged": 1,  # what the LLM is asked, and how it is read: raised, every call is paid again
     "generate": 1,
     "generate/pairs": 1,  # what generation is given: raised, every call of the LLM is paid again
     "generate/analyses": 1,
@@ -34,6 +36,7 @@ REVISIONS: dict[str, int] = {
 _MADE_OF: dict[str, tuple[str, ...]] = {
     "mine": ("mine/candidates", "mine/signatures"),
     "mine/candidates": ("mine/bm25", "embeddings"),
+    "relabel": ("relabel/judged",),
     "generate": ("generate/scored",),
     "generate/scored": ("generate/candidates",),
     "generate/candidates": ("generate/analyses",),
@@ -67,7 +70,8 @@ class Folders:
 FOLDERS: dict[Stage, Folders] = {
     "import": Folders(("corpus", "queries", "qrels", "rejected"), ("corpus", "queries", "qrels"), ("staging",)),
     "mine": Folders(("mined",), ("mined",)),
-    "generate": Folders(("analyses", "negatives", "failures", "outcomes"), ("negatives",)),
+    "relabel": Folders(("relabelled", "relabel_failures"), ("relabelled",)),
+    "generate": Folders(("analyses", "answering", "negatives", "failures", "outcomes"), ("answering", "negatives")),
     "train": Folders(("model", "training"), ("model", "training/held_out.parquet"), ("checkpoints",)),
     "index": Folders((), ()),
     "evaluate": Folders(("runs", "report"), ()),

@@ -144,7 +144,7 @@ def test_help_lists_the_settings(command: str, capfd: pytest.CaptureFixture[str]
     own = {"import": "--source", "mine": "--num-negatives", "generate": "--gates.min-hardness", "train": "--epochs"}
     own |= {"export": "--format", "inspect": "--json", "index": "--kind", "serve": "--port", "evaluate": "--measures"}
     own |= {"mteb": "--tasks", "keys": "--role", "run": "--train.epochs", "demo": "--generate.engine.replicas"}
-    own |= {"compare": "--qrels"}
+    own |= {"compare": "--qrels", "relabel": "--judge-llm"}
     for flag in ("--config", "--workspace", "--seed", own[command]):
         assert flag in text
 

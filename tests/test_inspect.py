@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from row_samples import mined, negative
+from row_samples import mined, negative, write_relabelled
 
 from causalneg.cli import main
 from causalneg.config import MineSettings, load_config
@@ -80,7 +80,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_stages_show_state_counts_and_what_is_not_default(workspace: Workspace) -> None:
     found = {s.stage: s for s in look(workspace).stages}
-    assert list(found) == ["import", "mine", "generate", "train", "index", "evaluate"]
+    assert list(found) == ["import", "mine", "relabel", "generate", "train", "index", "evaluate"]
     assert (found["import"].state, found["mine"].state, found["train"].state) == ("done", "done", "absent")
     assert found["import"].settings == {}
     assert found["mine"].settings == {"num_negatives": 2}
@@ -125,6 +125,17 @@ def test_a_stage_that_lost_a_file_or_its_manifest_is_damaged(workspace: Workspac
 
 
 # Folders
+
+
+def test_false_negatives_are_counted_by_verdict(workspace: Workspace) -> None:
+    write_relabelled(workspace, {("t0", "p4"): "answers", ("t1", "p4"): "no", ("t1", "p7"): "partly"})
+    found = look(workspace, rows=1)
+    (folder,) = (f for f in found.folders if f.folder == "relabelled")
+    assert (folder.rows, folder.reasons) == (3, {"answers": 1, "partly": 1})
+    assert state(workspace, "relabel") == "done"
+    output = io.StringIO()
+    run(load_config(), workspace, Reporter(output))
+    assert "relabelled, rejected or failed: answers 1, partly 1" in output.getvalue()
 
 
 def test_folders_show_rows_sizes_reasons_and_rows_drawn_by_seed(workspace: Workspace, tmp_path: Path) -> None:

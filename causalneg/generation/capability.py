@@ -15,7 +15,7 @@ from causalneg.generation.free.author import INFEASIBLE, FreeAuthor
 from causalneg.generation.gates.spans import spans_left
 from causalneg.generation.gates.style import form_defects
 from causalneg.generation.judge import Judged, ask_judge, judgement_scores
-from causalneg.generation.profiles import Profile
+from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.rows import Method, Mode, Pair, Usage
 from causalneg.records import (
     Analysis,
@@ -31,7 +31,7 @@ from causalneg.records import (
 )
 
 # A judge that is wrong more often than this says too little about a single requirement.
-_LEAST_JUDGED = 0.8
+LEAST_JUDGED = 0.8
 _LEAST_WRITTEN = 0.75  # share of the analyses, and of the passages, that hold
 _JUDGED_PAIRS, _WRITTEN_PAIRS = 6, 4
 
@@ -106,7 +106,7 @@ class Capability(BaseModel):
     @property
     def can_judge(self) -> bool:
         """Whether it can be asked yes or no, and trusted with writing."""
-        return self.judged is not None and self.judged >= _LEAST_JUDGED
+        return self.judged is not None and self.judged >= LEAST_JUDGED
 
     @property
     def can_analyse(self) -> bool:
@@ -128,7 +128,7 @@ class Capability(BaseModel):
         if self.judged is None:
             return {}
         right = f"{self.judged:.0%} of the built-in requirements judged rightly by yes or no"
-        judge = f"{right}; {_LEAST_JUDGED:.0%} are asked for"
+        judge = f"{right}; {LEAST_JUDGED:.0%} are asked for"
         if not self.can_judge and not self.likelihoods:
             judge += ", but this endpoint tells no likelihoods to judge by instead"
         if self.analysed is None:
@@ -257,6 +257,33 @@ def _wrong(error: EngineError, value: Value) -> Value:
     if decides or error.kind == "too_long":
         return value
     raise error
+
+
+async def check_judge(engine: Engine, known: Capability | None = None) -> Capability:
+    """Find out how well a model judges, and nothing else.
+
+    Args:
+        engine: of the model.
+        known: what an earlier check found; it isn't asked for again.
+
+    Raises:
+        UserError: a question had no answer for a reason that says nothing about the model.
+        EngineDeadError: the engine is gone.
+    """
+    if known and known.judged is not None:
+        return known
+    nothing = Lineage(
+        model="", model_fingerprint="", prompt_version="", profile="", seed=0, temperature=0.0, max_tokens=1
+    )
+    work = _Check(engine, GenerateSettings(), load_profile("generic"), nothing)
+    try:
+        judged = await work.judged()
+    except EngineError as error:
+        raise UserError(
+            f"The judge could not be checked, and nothing is decided about it: {error}. Mend that and run the same "
+            "command again; with --check false there is nothing to check."
+        ) from error
+    return Capability(likelihoods=False, judged=judged, usage=work.usage)
 
 
 async def check(

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pydantic import BaseModel, ValidationError
-
 from causalneg.errors import UserError
+from causalneg.generation.ledger import Ledger
 from causalneg.generation.rows import Pair, Procedure, Step
 from causalneg.records import Failure, Outcome
 from causalneg.stages import revised
@@ -16,24 +15,7 @@ PAIRS, OUTCOMES = "pairs", "outcomes"
 REFUSED = "refused"  # kind of the failures by which an engine says that a request is not as it takes them
 
 
-class Running(BaseModel):
-    """The pairs that a worker is at, and how often a worker or an engine died while it was at each.
-
-    Attributes:
-        now: ids of the pairs.
-        deaths: deaths by pair id.
-    """
-
-    now: list[str] = []
-    deaths: dict[str, int] = {}
-
-    def after_death(self) -> "Running":
-        """Return the same with a death counted for each of the pairs, and none of them at work."""
-        deaths = self.deaths | {pair_id: self.deaths.get(pair_id, 0) + 1 for pair_id in self.now}
-        return Running(deaths=deaths)
-
-
-class Drafts:
+class Drafts(Ledger):
     """The drafts that belong to one setting of everything that determines them.
 
     A batch is a file of pairs, `pairs/<batch>.parquet`. Each step writes what it made of the batch under the same name
@@ -45,8 +27,8 @@ class Drafts:
     """
 
     def __init__(self, workspace: Workspace, key: str) -> None:
-        self.workspace, self.key = workspace, key
-        self.folder = f"drafts/{key}"
+        super().__init__(workspace, f"drafts/{key}")
+        self.key = key
 
     def _folder(self, name: str) -> str:
         """Return where the pairs, a step or the outcomes lie: those of another revision lie elsewhere."""
@@ -174,17 +156,6 @@ class Drafts:
                 self.write_step(step, batch, [_opened(row) if p in again else row for p, row in kept.items()])
         return taken
 
-    # Time
-
-    def seconds(self) -> float:
-        """Return how long all runs together have worked on the drafts; of a killed run nothing is known."""
-        name = f"{self.folder}/seconds.json"
-        return float(json.loads(self.workspace.read_bytes(name))) if self.workspace.exists(name) else 0.0
-
-    def add_seconds(self, seconds: float) -> None:
-        """Count the time of a run."""
-        self.workspace.write_bytes(f"{self.folder}/seconds.json", json.dumps(self.seconds() + seconds).encode())
-
     # Precision
 
     def precisions(self) -> list[str]:
@@ -194,26 +165,6 @@ class Drafts:
     def note_precision(self, precision: str) -> None:
         """Note in which precision an engine computes. It is no part of the key: nothing is paid again for it."""
         self.workspace.write_bytes(f"{self.folder}/precision/{precision}", b"")
-
-    # Deaths
-
-    def running(self, batch: str) -> Running:
-        """Return what a worker that died was at in a batch."""
-        name = f"{self.folder}/running/{batch}.json"
-        if not self.workspace.exists(name):
-            return Running()
-        try:
-            return Running.model_validate_json(self.workspace.read_bytes(name))
-        except ValidationError:  # half written to an object store by the worker that died
-            return Running()
-
-    def write_running(self, batch: str, running: Running) -> None:
-        """Say which pairs of a batch a worker is at."""
-        self.workspace.write_bytes(f"{self.folder}/running/{batch}.json", running.model_dump_json().encode())
-
-    def stop_running(self, batch: str | None = None) -> None:
-        """Say that no worker is at a batch; at none of all without a name: a killed driver is no pair's fault."""
-        self.workspace.remove(f"{self.folder}/running" + (f"/{batch}.json" if batch else ""))
 
 
 def stop_where_all_refused(drafts: Drafts) -> None:
@@ -232,15 +183,16 @@ def stop_where_all_refused(drafts: Drafts) -> None:
         )
 
 
-def _may_retry(failure: Failure) -> bool:
+def may_retry(failure: Failure) -> bool:
+    """Whether a failure is one that another try may mend."""
     return failure.retryable or failure.kind == REFUSED  # an endpoint that refuses may be set otherwise by now
 
 
 def _retried(made: Step) -> list[Failure]:
     """Return the failures of a step that are to be retried; of a part they must say which, as they once did not."""
     if made.failure:
-        return [made.failure] if _may_retry(made.failure) else []
-    return [f for f in made.lost if f.part and _may_retry(f)]
+        return [made.failure] if may_retry(made.failure) else []
+    return [f for f in made.lost if f.part and may_retry(f)]
 
 
 def _opened(made: Step) -> Step:

@@ -9,7 +9,7 @@ from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.gates.duplicates import Deduplicator
 from causalneg.generation.rows import Step
 from causalneg.generation.select import DUPLICATE, VIOLATION_SHARE, Case, cases, rejected, rejection, select
-from causalneg.records import Analysis, Failure, Negative, Outcome, ViolationType
+from causalneg.records import Analysis, Failure, FalseNegative, Negative, Outcome, ViolationType
 from causalneg.workspace import Workspace
 
 _WHOLE = 1 << 48  # ids are hexadecimal hashes; their first 12 digits are as good as drawn at random
@@ -95,11 +95,19 @@ def decided(drafts: Drafts, settings: GenerateSettings) -> Iterator[tuple[str, l
         yield batch, made
 
 
+def answering_of(analysis: Analysis) -> Iterator[FalseNegative]:
+    """Yield the mined candidates that an analysis found to answer the query after all."""
+    for passage_id in analysis.answering:
+        yield FalseNegative(query_id=analysis.query_id, passage_id=passage_id, whole=True)
+
+
 def write_batch(workspace: Workspace, drafts: Drafts, batch: str, steps: Sequence[Step]) -> list[Outcome]:
     """Write a batch's final rows and return the outcomes of its pairs."""
     known = drafts.read_outcomes(batch)
     name = f"part-{batch}"
     workspace.write_rows("analyses", name, Analysis, [s.analysis for s in steps if s.analysis])
+    if answering := [f for s in steps if s.analysis for f in answering_of(s.analysis)]:
+        workspace.write_rows("answering", name, FalseNegative, answering)
     workspace.write_rows("negatives", name, Negative, [n for s in steps for n in s.negatives])
     workspace.write_rows("failures", name, Failure, [f for s in steps for f in ([s.failure] if s.failure else s.lost)])
     rows = [known[s.pair_id].model_copy(update=verdict(s)) for s in steps]

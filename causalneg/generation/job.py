@@ -2,11 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from causalneg import former
-from causalneg.config import Config, GenerateSettings
+from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.errors import UserError
+from causalneg.false_negatives import verdict_stages
 from causalneg.generation.engines import Engine
 from causalneg.generation.engines.dialect import Dialect
 from causalneg.generation.engines.listing import Described
@@ -14,7 +15,7 @@ from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
 from causalneg.records import Lineage, content_id
-from causalneg.stages import determining, revision
+from causalneg.stages import Stage, determining, revision
 from causalneg.workspace import Workspace
 
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
@@ -29,6 +30,38 @@ DECIDING = {
     "reselect",
     "plan",
 }
+
+
+class AsksEngine(Protocol):
+    """A group of settings with those of an engine."""
+
+    @property
+    def engine(self) -> EngineSettings:
+        """Of the engine."""
+
+
+class EngineJob(Protocol):
+    """What it takes to start an engine."""
+
+    @property
+    def root(self) -> str:
+        """The workspace."""
+
+    @property
+    def llm(self) -> str:
+        """The model's name."""
+
+    @property
+    def model(self) -> ResolvedModel | None:
+        """Its files; None for an endpoint."""
+
+    @property
+    def settings(self) -> AsksEngine:
+        """With those of the engine."""
+
+    @property
+    def dialect_file(self) -> str:
+        """Where it is kept in the workspace which parameters the endpoint takes."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +128,12 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     """
     settings = config.generate
     profile = load_profile(settings.profile)
-    llm, notes = config.llm, list[str]()
-    if settings.engine.url:
-        model = None
-        told = asyncio.run(_describe(config.llm, settings))
-        llm, fingerprint, longest = told.name, told.revision, told.max_model_len
-        if longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
-            settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, longest // 2)})
-        if not told.listed:
-            notes.append(f"the endpoint lists no models; {llm!r} is taken by its name, whatever stands behind it")
-        elif llm != config.llm:
-            notes.append(f"the endpoint calls the model {llm!r}")
-    else:
-        model = resolve(config.llm)
-        fingerprint = model.fingerprint
+    found = resolve_llm(config.llm, settings.engine)
+    if found.longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
+        settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, found.longest // 2)})
     lineage = Lineage(
         model=config.llm,
-        model_fingerprint=fingerprint,
+        model_fingerprint=found.fingerprint,
         prompt_version=prompts_version(),
         profile=profile.key,
         seed=config.seed,
@@ -121,7 +143,19 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     cross = resolve(settings.cross_encoder) if settings.cross_encoder else None
     encoder = resolve(config.mining_encoder)
     prompts = lineage.prompt_version
-    job = Job(workspace.root_url, "", settings, profile, lineage, llm, model, encoder, cross, prompts, tuple(notes))
+    job = Job(
+        workspace.root_url,
+        "",
+        settings,
+        profile,
+        lineage,
+        found.name,
+        found.model,
+        encoder,
+        cross,
+        prompts,
+        found.notes,
+    )
     return _with_key(job, config.seed, workspace)
 
 
@@ -131,7 +165,7 @@ def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
     Its prompts were others. What they gave stays, and what is left to do is done with those of now; every row says by
     which prompts it was made.
     """
-    made = {name: workspace.require(name) for name in ("import", "mine")}
+    made = {name: workspace.require(name) for name in inputs_of(workspace)}
     then = replace(job, prompts=former.PROMPTS)
     key = former.drafts_key(determines(then, seed), {name: m.former_digest for name, m in made.items()})
     if key and workspace.exists(f"drafts/{key}") and revision("generate/pairs") == 1:
@@ -141,23 +175,64 @@ def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
     return replace(job, key=key)
 
 
-async def _describe(model: str, settings: GenerateSettings) -> Described:
+def inputs_of(workspace: Workspace) -> list[Stage]:
+    """Return the stages that generate reads: relabel only where it found something."""
+    return ["import", "mine", *verdict_stages(workspace, ("relabel",))]
+
+
+@dataclass(frozen=True)
+class FoundLlm:
+    """An LLM that is there.
+
+    Attributes:
+        name: to ask for it by.
+        model: its files; None for an endpoint.
+        fingerprint: hash of its files, or what an endpoint tells of its revision.
+        longest: prompt and answer together, where an endpoint says so.
+        notes: what is to be said of it.
+    """
+
+    name: str
+    model: ResolvedModel | None
+    fingerprint: str
+    longest: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolve_llm(llm: str, settings: EngineSettings) -> FoundLlm:
+    """Find an LLM: its files here, or what the endpoint tells of it.
+
+    Raises:
+        UserError: it does not exist, or the endpoint can't be reached.
+    """
+    if not settings.url:
+        model = resolve(llm)
+        return FoundLlm(llm, model, model.fingerprint)
+    told, notes = asyncio.run(_describe(llm, settings)), list[str]()
+    if not told.listed:
+        notes.append(f"the endpoint lists no models; {told.name!r} is taken by its name, whatever stands behind it")
+    elif told.name != llm:
+        notes.append(f"the endpoint calls the model {told.name!r}")
+    return FoundLlm(told.name, None, told.revision, told.max_model_len, tuple(notes))
+
+
+async def _describe(model: str, settings: EngineSettings) -> Described:
     from causalneg.generation.engines.http import HttpEngine
 
-    engine = HttpEngine(model, settings.engine)
+    engine = HttpEngine(model, settings)
     try:
         return await engine.describe()
     finally:
         await engine.close()
 
 
-def read_dialect(job: Job, workspace: Workspace) -> Dialect:
+def read_dialect(job: EngineJob, workspace: Workspace) -> Dialect:
     """Return what earlier requests found out about the parameters that the endpoint takes."""
     name = job.dialect_file
     return Dialect.model_validate_json(workspace.read_bytes(name)) if workspace.exists(name) else Dialect()
 
 
-def start_engine(job: Job) -> Engine:
+def start_engine(job: EngineJob) -> Engine:
     """Start the engine in this process, or connect to the endpoint.
 
     Raises:

@@ -6,8 +6,9 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from causalneg.false_negatives import false_negatives, verdict_stages
 from causalneg.generation.rows import Pair
-from causalneg.records import Mined, Passage, Query, content_id, from_table
+from causalneg.records import FalseNegative, Mined, Passage, Query, content_id, from_table
 from causalneg.workspace import Workspace
 
 _REFERENCES = 15  # mined negatives whose texts a pair carries
@@ -21,16 +22,37 @@ def train_pairs(workspace: Workspace) -> Iterator[Pair]:
         yield from _join(workspace, batch)
 
 
+def mined_of(workspace: Workspace, queries: pa.Array) -> dict[str, list[Mined]]:
+    """Return the accepted mined rows of some queries, in their order, without those that relabel found to answer."""
+    false: set[tuple[str, str]] = set()
+    for batch in false_negatives(workspace, verdict_stages(workspace, ("relabel",))):
+        found = from_table(FalseNegative, batch.filter(pc.is_in(batch.column("query_id"), queries)))
+        false |= {(f.query_id, f.passage_id) for f in found}
+    mined: dict[str, list[Mined]] = {}
+    for row in accepted_of(workspace, queries):
+        if (row.query_id, row.passage_id) not in false:
+            mined.setdefault(row.query_id, []).append(row)
+    return mined
+
+
+def accepted_of(workspace: Workspace, queries: pa.Array) -> Iterator[Mined]:
+    """Yield the accepted mined rows of some queries, in their order."""
+    for batch in workspace.read_batches("mined", Mined):
+        ours = pc.and_(pc.is_in(batch.column("query_id"), queries), pc.equal(batch.column("verdict"), "accepted"))
+        yield from from_table(Mined, batch.filter(ours))
+
+
+def texts_of(workspace: Workspace, queries: pa.Array) -> dict[str, Query]:
+    """Return some queries by their ids."""
+    found: dict[str, Query] = {}
+    for batch in workspace.read_batches("queries", Query):
+        found |= {q.id: q for q in from_table(Query, batch.filter(pc.is_in(batch.column("id"), queries)))}
+    return found
+
+
 def _join(workspace: Workspace, positives: dict[str, list[str]]) -> Iterator[Pair]:
     wanted = pa.array(sorted(positives), pa.string())
-    mined: dict[str, list[Mined]] = {}
-    for batch in workspace.read_batches("mined", Mined):
-        ours = pc.and_(pc.is_in(batch.column("query_id"), wanted), pc.equal(batch.column("verdict"), "accepted"))
-        for row in from_table(Mined, batch.filter(ours)):
-            mined.setdefault(row.query_id, []).append(row)
-    queries: dict[str, Query] = {}
-    for batch in workspace.read_batches("queries", Query):
-        queries |= {q.id: q for q in from_table(Query, batch.filter(pc.is_in(batch.column("id"), wanted)))}
+    mined, queries = mined_of(workspace, wanted), texts_of(workspace, wanted)
     ids = {p for own in positives.values() for p in own}
     ids |= {m.passage_id for rows in mined.values() for m in rows[:_REFERENCES]}
     passages: dict[str, Passage] = workspace.passages(ids)

@@ -42,7 +42,7 @@ class Plan:
 
 
 def extrapolate(
-    done: Sequence[Outcome],
+    done: Sequence[Outcome | Usage],
     left: int,
     seconds: float,
     replicas: int = 1,
@@ -52,7 +52,7 @@ def extrapolate(
     """Return what `left` pairs take if they are like those that were done.
 
     Args:
-        done: outcomes of the pairs that were done.
+        done: outcomes of the pairs that were done, or what they used.
         left: pairs to do.
         seconds: what the pairs that were done took on one engine.
         replicas: engines that will share the work.

@@ -9,7 +9,7 @@ from itertools import islice
 
 import psutil
 
-from causalneg.config import Config, GenerateSettings
+from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.features import corpus_files, read_texts
@@ -17,7 +17,7 @@ from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
 from causalneg.generation.engines.precision import engine_precision, expected_precision, reason
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
-from causalneg.generation.job import Job, determines, prepare
+from causalneg.generation.job import Job, determines, inputs_of, prepare
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import say_dialect, show_plan
 from causalneg.generation.reporting.report import ACCEPTED
@@ -35,16 +35,16 @@ _FP32_GROWTH = 2.0  # of weights that lie in 16 bits on the disk, as those of la
 _ENGINE_OVERHEAD_GIB = 2.0  # of vLLM beside weights and cache: libraries, activations
 
 
-def check_memory(model: ResolvedModel | None, settings: GenerateSettings) -> None:
+def check_memory(model: ResolvedModel | None, engine: EngineSettings) -> None:
     """Refuse to start an engine on this machine that its memory cannot hold.
 
     Raises:
         UserError: too little memory is free.
     """
-    if model is None or settings.engine.gpus:
+    if model is None or engine.gpus:
         return
-    weights = model.weights_gib * (_FP32_GROWTH if engine_precision(settings.engine) == "fp32" else 1)
-    needed = settings.engine.replicas * (weights + settings.engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
+    weights = model.weights_gib * (_FP32_GROWTH if engine_precision(engine) == "fp32" else 1)
+    needed = engine.replicas * (weights + engine.kv_cache_gib + _ENGINE_OVERHEAD_GIB)
     free = psutil.virtual_memory().available / 1024**3
     if free < needed:
         raise UserError(
@@ -92,7 +92,7 @@ def _check_drafts(job: Job, drafts: Drafts, unfinished: Unfinished, report: Repo
         )
     if lacking:
         report.line(f"generate: {lacking} pairs lack scores that gates look at now, and are judged again")
-    check_memory(job.model, job.settings)
+    check_memory(job.model, job.settings.engine)
 
 
 class _Progress:
@@ -121,7 +121,7 @@ class _Progress:
 
 
 @contextmanager
-def _disk_full_told() -> Iterator[None]:
+def disk_full_told() -> Iterator[None]:
     """Turn a full disk into a sentence; what is written is whole, and the same command goes on from there."""
     try:
         yield
@@ -229,8 +229,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     settings = job.settings
     drafts = Drafts(workspace, job.key)
     if settings.plan:
-        with _disk_full_told():
-            check_memory(job.model, settings)
+        with disk_full_told():
+            check_memory(job.model, settings.engine)
             total = prepare_pairs(drafts, settings, config.seed)
             complete_drafts(job, drafts)
             show_plan(job, drafts, total, report)
@@ -240,7 +240,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     stage = workspace.begin(
         "generate",
         determines(job, config.seed) | deciding,
-        inputs=["import", "mine"],
+        inputs=inputs_of(workspace),
         check=partial(_check_drafts, job, drafts, unfinished, report),
         say=report.line,
         again=settings.retry_failed,
@@ -248,7 +248,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
     if stage.done:
         report.line(f"generate: already done ({stage.done.details['negatives_accepted']} negatives)")
         return stage.done
-    with _disk_full_told():
+    with disk_full_told():
         if settings.retry_failed and (again := drafts.forget_failures()):
             report.line(f"generate: trying {again} failed pairs again")
             unfinished.cache_clear()

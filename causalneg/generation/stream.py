@@ -1,22 +1,31 @@
-"""Runs batches of pairs on Ray: one worker per engine, a bounded number of batches at each."""
+"""Runs batches of rows on Ray: one worker per engine, a bounded number of batches at each."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from causalneg.errors import UserError
 from causalneg.generation.batches import BatchWorker
-from causalneg.generation.job import Job
+from causalneg.generation.job import EngineJob, Job
 from causalneg.generation.worker import batch_worker, run_check
-from causalneg.records import Outcome
+from causalneg.records import Outcome, Row
 
 _LOOK_AGAIN = 5.0  # seconds between looks at what the cluster has
 
+AJob = TypeVar("AJob", bound=EngineJob)
+
+
+class Works(Protocol):
+    """What works on batches."""
+
+    async def work(self, batch: str) -> Sequence[Any]:
+        """Do what is left of a batch, and return what became of its rows."""
+
 
 class _Worker:
-    """Ray Data actor: names of batches in, outcomes of their pairs out."""
+    """Ray Data actor: names of batches in, what became of their rows out."""
 
-    def __init__(self, job: Job, make_worker: Callable[[Job], BatchWorker]) -> None:
+    def __init__(self, job: AJob, make_worker: Callable[[AJob], Works]) -> None:
         self._worker = make_worker(job)
 
     async def __call__(self, batch: dict[str, Any]) -> Any:  # noqa: ANN401 - an asynchronous generator of batches
@@ -32,7 +41,7 @@ class _Worker:
             }
 
 
-def check_resources(job: Job) -> None:
+def check_resources(job: EngineJob) -> None:
     """Make sure that the cluster has what the engines need, so that none waits for what does not exist.
 
     Raises:
@@ -60,15 +69,28 @@ def check_resources(job: Job) -> None:
 def run_batches(
     job: Job, batches: Sequence[str], make_worker: Callable[[Job], BatchWorker] = batch_worker
 ) -> Iterator[Outcome]:
-    """Run batches and yield the outcomes of their pairs as they come.
+    """Run batches of pairs and yield their outcomes as they come; see `stream_batches`."""
+    return stream_batches(job, batches, make_worker, run_check, Outcome)
+
+
+def stream_batches(
+    job: AJob,
+    batches: Sequence[str],
+    make_worker: Callable[[AJob], Works],
+    check: Callable[[AJob], None],
+    record: type[Row],
+) -> Iterator[Row]:
+    """Run batches and yield what became of their rows as it comes.
 
     Args:
         job: what the workers need.
         batches: names of the batches.
         make_worker: makes the worker of each engine.
+        check: checks the model in a process of its own, before several workers would each do so.
+        record: of what the workers return.
 
     Raises:
-        UserError: no pair could be done, as with a wrong key or too little memory.
+        UserError: no row could be done, as with a wrong key or too little memory.
     """
     import ray
 
@@ -77,7 +99,7 @@ def run_batches(
     if engine.replicas > 1 and not engine.url:
         options: dict[str, Any] = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": 0}
         try:
-            ray.get(ray.remote(**options)(run_check).remote(job))
+            ray.get(ray.remote(**options)(check).remote(job))
         except UserError as error:  # Ray's own kind of it, with a traceback for a message
             raise UserError(str(getattr(error, "cause", error))) from error
     dataset = ray.data.from_items([{"batch": name} for name in batches], override_num_blocks=len(batches))
@@ -95,4 +117,4 @@ def run_batches(
     for row in results.iter_rows():
         if row["mistake"]:
             raise UserError(row["mistake"])
-        yield Outcome.model_validate_json(row["outcome"])
+        yield record.model_validate_json(row["outcome"])

@@ -16,7 +16,14 @@ from causalneg.inspection.findings import FolderFinding
 from causalneg.workspace import Workspace
 
 # Folder: column with the reason of a row that was rejected or that failed.
-REASONS = {"rejected": "kind", "mined": "rejected_by", "negatives": "rejected_by", "failures": "kind"}
+REASONS = {
+    "rejected": "kind",
+    "mined": "rejected_by",
+    "relabelled": "rejected_by",
+    "relabel_failures": "kind",
+    "negatives": "rejected_by",
+    "failures": "kind",
+}
 
 _BATCH_ROWS = 50_000
 _LONGEST = 160  # characters of a value that is shown

@@ -317,6 +317,10 @@ def _say(data: Data, steps: int, report: Reporter) -> None:
         )
     if facts["dev_query"]:
         report.line(f"train: watched on {facts['dev_query']:,} dev queries and {facts['dev_passage']:,} passages")
+    if facts.get("false_negatives"):
+        report.line(
+            f"train: {facts['false_negatives']:,} mined passages left out: they were found to answer their query"
+        )
     if facts["same_as_positive"]:
         report.line(
             f"train: {facts['same_as_positive']:,} negatives left out: up to train.encoder.passage_length their tokens "

@@ -12,6 +12,7 @@ from causalneg.config import Config, EncoderSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.examples import accepted
+from causalneg.false_negatives import verdict_stages
 from causalneg.models import ResolvedModel, Start, resolve
 from causalneg.prompts import said_prompts, used_prompts
 from causalneg.records import Mined, Negative
@@ -32,14 +33,18 @@ _RESOURCES = {"workers", "min_workers", "threads", "gpu", "checkpoint_every", "l
 
 
 def _inputs(config: Config, workspace: Workspace) -> list[Stage]:
-    if not config.train.generated_per_query:
-        return ["import", "mine"]
+    """Return the stages that training reads: those that judge mined negatives, and generate for what it wrote."""
+    settings = config.train
+    judging = verdict_stages(workspace) if settings.mined_per_query and settings.false_negatives == "remove" else []
+    stages: list[Stage] = ["import", "mine", *judging]
+    if not settings.generated_per_query or "generate" in stages:
+        return stages
     if workspace.manifest("generate") is None:
         raise UserError(
             f"The workspace {workspace.root_url} has no finished generate; run `causalneg generate` first, "
             "or set train.generated_per_query to 0 to train on mined negatives only."
         )
-    return ["import", "mine", "generate"]
+    return [*stages, "generate"]
 
 
 def _require_negatives(config: Config, workspace: Workspace) -> None:
@@ -107,9 +112,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest:
     facts = Data(store).facts
     building.write_bytes(HELD_OUT, (store / HELD_OUT_IDS).read_bytes())
     used = facts["rows"]
-    counted = {
-        name: facts.get(name, 0) for name in ("mined", "generated", "held_out", "without_negative", "same_as_positive")
-    }
+    names = ("mined", "generated", "held_out", "without_negative", "same_as_positive", "false_negatives")
+    counted = {name: facts.get(name, 0) for name in names}
     details = {**summary, **counted, "trained": used - facts["held_out"]}
     records = training_log(building).read()
     building.write_bytes(PAGE, page(records, _for_page(config, model, details)).encode())

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.timeout(900)
 
 BENCHMARKS = {
     "exact_search": [],
+    "false_negatives": [],
     "faults": [pytest.mark.ray],
     "gates": [pytest.mark.vllm],
     "generation": [pytest.mark.vllm],

@@ -12,12 +12,14 @@ from generation_samples import LINEAGE, PAIR, ScriptedEngine, encode, first_opti
 from causalneg.config import EngineSettings, GenerateSettings
 from causalneg.errors import UserError
 from causalneg.generation.author import Author
-from causalneg.generation.batches import MOST_DEATHS, BatchWorker
-from causalneg.generation.drafts import STEPS, Drafts, Running
+from causalneg.generation.batches import BatchWorker
+from causalneg.generation.drafts import STEPS, Drafts
 from causalneg.generation.edit.author import EditAuthor
 from causalneg.generation.engines import Completion, EngineDeadError, EngineError, Likelihood
 from causalneg.generation.finish import decided, write_batch
+from causalneg.generation.ledger import Running
 from causalneg.generation.rows import Pair, Step
+from causalneg.generation.survival import MOST_DEATHS
 from causalneg.records import Negative, Operation, Outcome
 from causalneg.workspace import Workspace
 

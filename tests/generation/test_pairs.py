@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from row_samples import mined
+from relabel_samples import mined_workspace
+from row_samples import mined, write_relabelled
 
 from causalneg.generation import pairs as module
+from causalneg.generation.job import inputs_of
 from causalneg.generation.pairs import train_pairs
 from causalneg.records import Mined, Passage, Qrel, Query
 from causalneg.workspace import Workspace
@@ -49,3 +51,14 @@ def test_slices_give_the_same_pairs(workspace: Workspace, monkeypatch: pytest.Mo
     whole = list(train_pairs(workspace))
     monkeypatch.setattr(module, "_SLICE", 2)
     assert list(train_pairs(workspace)) == whole
+
+
+def test_candidates_that_relabel_found_to_answer_are_no_references(tmp_path: Path) -> None:
+    made = mined_workspace(str(tmp_path / "ws"))
+    before = [[p.id for p in pair.references] for pair in train_pairs(made)]
+    write_relabelled(made, {("q0", "m0-1"): "answers", ("q0", "m0-3"): "partly", ("q0", "m0-4"): "no"})
+    pairs = list(train_pairs(made))
+    assert [p.id for p in pairs[0].references] == ["m0-0", "m0-2", "m0-4"]
+    assert len(pairs[0].mined_scores) == 3
+    assert [[p.id for p in pair.references] for pair in pairs[1:]] == before[1:]
+    assert inputs_of(made) == ["import", "mine", "relabel"]

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
-from row_samples import mined, negative
+from row_samples import mined, negative, write_relabelled
 
 from causalneg.config import load_config
 from causalneg.console import Reporter
@@ -416,3 +416,49 @@ def test_no_other_width_keeps_more_negatives(rows: list[RowIds]) -> None:
     assert all(size(row) == width for row in kept)
     assert sum(map(size, kept)) == max((w * sum(size(r) >= w for r in rows) for w in range(11)), default=0)
     assert fit(rows, None, same_width=False) == rows
+
+
+# False negatives
+
+
+@pytest.mark.parametrize(
+    ("how", "rows", "pairs"),
+    [
+        ("keep", [("query 0", 0, [6, 5, 4]), ("query 1", 1, [5, 6]), ("query 1", 2, [5, 6])], 4),
+        ("remove", [("query 0", 0, [5]), ("query 1", 1, [5, 6]), ("query 1", 2, [5, 6])], 4),
+        ("promote", [("query 0", 0, [5]), ("query 1", 1, [5, 6]), ("query 1", 2, [5, 6]), ("query 0", 6, [5])], 5),
+    ],
+)
+def test_false_negatives_are_kept_removed_or_promoted(
+    workspace: Workspace, target: Path, how: str, rows: list[Any], pairs: int
+) -> None:
+    write_relabelled(workspace, {("q0", "p6"): "answers", ("q0", "p4"): "partly", ("q1", "p5"): "no"})
+    output = io.StringIO()
+    flags = {"output": str(target), "format": "flagembedding", "false_negatives": how, "scores": "dense"}
+    config = load_config(None, {f"export.{name}": value for name, value in flags.items()})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export_rows, "PART_PAIRS", 2)
+        manifest = run(config, workspace, Reporter(output))
+    scored = [row for row in rows if row[0] == "query 0"]  # nobody scored the positives of q1
+    found = [(line["query"], line["pos"], line["neg"]) for line in lines(target)]
+    assert found == [(query, [text(p)], [text(n) for n in negatives]) for query, p, negatives in scored]
+    assert manifest.counts.rows_in == pairs
+    left_out, promoted = (0 if how == "keep" else 2), int(how == "promote")
+    assert manifest.false_negatives == {"left_out": left_out, "promoted": promoted}
+    assert ("relabel" in manifest.inputs) == (how != "keep")
+    assert ("2 mined passages are no negatives" in output.getvalue()) == (how != "keep")
+    if how == "promote":
+        assert lines(target)[1]["pos_scores"] == [0.6]
+    manifest = export(workspace, target, format="flagembedding", false_negatives=how)
+    found = [(line["query"], line["pos"], line["neg"]) for line in lines(target)]
+    assert found == [(query, [text(p)], [text(n) for n in negatives]) for query, p, negatives in rows]
+
+
+def test_promoted_positives_are_rows_of_every_format(workspace: Workspace, target: Path) -> None:
+    write_relabelled(workspace, {("q0", "p6"): "answers"})
+    for name in FORMATS:
+        kept, promoted = (
+            export(workspace, target, format=name, false_negatives=how, max_negatives=2)
+            for how in ("remove", "promote")
+        )
+        assert promoted.counts.accepted == kept.counts.accepted + 1, name

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,15 @@ def read_judgement(completion: Completion, requirements: Sequence[Requirement]) 
     return judgements, verdicts[_ANSWERS].log_odds(_ANSWERING[:-1], _ANSWERING[-1:])
 
 
-def read_verdicts(completion: Completion, options: dict[str, Sequence[str]]) -> dict[str, Verdict]:
+def read_verdicts(
+    completion: Completion, options: Mapping[str, Sequence[str]], further: Sequence[str] = ()
+) -> dict[str, Verdict]:
     """Read an answer that gives one of several options under each of some names, with their probabilities.
+
+    Args:
+        completion: the answer.
+        options: by name.
+        further: members that come after the verdicts and are none.
 
     All tokens at the place of a verdict that begin an option, with or without quotes, spaces and capitals, count for
     it. An option that is not among the reported tokens is taken to be as likely as can be: like the least likely token
@@ -89,9 +96,10 @@ def read_verdicts(completion: Completion, options: dict[str, Sequence[str]]) -> 
         AnswerError: `invalid_json` where the answer is no whole JSON; `invalid_judgement` where it has other names or
             options.
     """
-    said = _members(completion.text)
-    if list(said) != list(options):
-        raise AnswerError(_KIND, f"the verdicts are on {', '.join(said) or 'nothing'}, not on {', '.join(options)}")
+    said, wanted = _members(completion.text), [*options, *further]
+    if list(said) != wanted:
+        raise AnswerError(_KIND, f"the verdicts are on {', '.join(said) or 'nothing'}, not on {', '.join(wanted)}")
+    said = {name: said[name] for name in options}
     for name, verdict in said.items():
         if not isinstance(verdict, str) or verdict not in options[name]:
             raise AnswerError(_KIND, f"{name}: {verdict!r} is none of {', '.join(options[name])}")

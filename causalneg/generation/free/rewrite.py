@@ -236,7 +236,7 @@ def parse_rewrites(
 
 
 def _task_problem(answer: _Rewrites, tasks: int, count: int) -> str | None:
-    named = [entry.task for entry in (*answer.skipped, *answer.passages)]
+    named = [s.task for s in answer.skipped] + [p.task for p in answer.passages]
     for number in named:
         if not 1 <= number <= tasks:
             return f"task: there are {tasks} tasks and no task {number}"

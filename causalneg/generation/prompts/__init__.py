@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
+RELABEL = ("material", "relabel")  # the prompts of relabel; a change of its own makes generate do nothing anew
 
 
 @cache
@@ -14,9 +15,10 @@ def prompt(name: str) -> str:
 
 
 @cache
-def prompts_version() -> str:
-    """Return a hash over all prompts: another text is another version, and is generated anew."""
-    files = sorted(_FOLDER.glob("*.txt"))
+def prompts_version(*names: str) -> str:
+    """Return a hash over some prompts, or all that generate asks with: another text is another version, made anew."""
+    others = {"relabel"}
+    files = sorted(f for f in _FOLDER.glob("*.txt") if (f.stem in names if names else f.stem not in others))
     return hashlib.sha256("\0".join(f"{f.name}\0{f.read_text(encoding='utf-8')}" for f in files).encode()).hexdigest()[
         :12
     ]

@@ -34,6 +34,7 @@ class ExportManifest(BaseModel):
     left_out: dict[str, int]
     rows: int
     negatives: dict[str, int]
+    false_negatives: dict[str, int] = {}
     finished: str
     files: dict[str, FileEntry]
 

@@ -10,6 +10,7 @@ from causalneg.config import Config, ExportSettings
 from causalneg.console import Reporter
 from causalneg.errors import UserError
 from causalneg.examples import RowIds, Selection, read_selection
+from causalneg.false_negatives import verdict_stages
 from causalneg.records import Source
 from causalneg.sources.export import chat, flagembedding, parquet, sentence_transformers, tevatron, triplets
 from causalneg.sources.export.format import FileType, Format
@@ -40,7 +41,10 @@ def _file_type(settings: ExportSettings) -> FileType:
 def _inputs(settings: ExportSettings, workspace: Workspace) -> dict[str, str]:
     stages: list[Stage] = ["import"]
     stages += ["mine"] if settings.mined_per_query else []
-    stages += ["generate"] if settings.generated_per_query and workspace.manifest("generate") else []
+    if settings.mined_per_query and settings.false_negatives != "keep":
+        stages += verdict_stages(workspace)
+    if settings.generated_per_query and "generate" not in stages and workspace.manifest("generate"):
+        stages += ["generate"]
     return {stage: workspace.require(stage).digest for stage in stages}
 
 
@@ -108,7 +112,9 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> ExportManifes
     if settings.generated_per_query and "generate" not in inputs:
         report.line("export: mined negatives only, since generate is not done", style="yellow")
         settings = settings.model_copy(update={"generated_per_query": 0})
-    selection = read_selection(workspace, settings.mined_per_query, settings.generated_per_query)
+    selection = read_selection(
+        workspace, settings.mined_per_query, settings.generated_per_query, settings.false_negatives
+    )
     chosen = _chosen(selection, settings, workspace)
     try:
         written = _write(chosen, settings, file, output, workspace, report)
@@ -126,6 +132,7 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> ExportManifes
             left_out=left_out,
             rows=written.rows,
             negatives=dict(written.negatives),
+            false_negatives={"left_out": selection.left_out, "promoted": selection.promoted},
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             files={file: output.entry(file)},
         )
@@ -142,5 +149,9 @@ def _summarise(manifest: ExportManifest, target: str, report: Reporter) -> None:
         f"export: {counts.accepted:,} of {counts.rows_in:,} train pairs with {negatives['mined']:,} mined and "
         f"{negatives['generated']:,} generated negatives; {manifest.rows:,} rows in {target}"
     )
+    if false := manifest.false_negatives["left_out"]:
+        promoted = manifest.false_negatives["promoted"]
+        said = f", {promoted:,} of them are positives of further pairs" if promoted else ""
+        report.line(f"export: {false:,} mined passages are no negatives, since they answer their query{said}")
     if left_out := [f"{n:,} {reason.replace('_', ' ')}" for reason, n in manifest.left_out.items() if n]:
         report.line(f"export: pairs left out: {', '.join(left_out)}", style="yellow")

@@ -358,8 +358,9 @@ def prepare(
 
     Returns:
         the store; its facts are `pairs` looked at, `rows` used, of these `held_out`, pairs `without_negative`, the
-        `mined` and `generated` negatives, `same_as_positive` negatives left out since their tokens are the positive's,
-        `dev_query` and `dev_passage`. Rows without a negative are used where candidates are shared.
+        `mined` and `generated` negatives, `false_negatives` left out since they answer their query, `same_as_positive`
+        negatives left out since their tokens are the positive's, `dev_query` and `dev_passage`. Rows without a negative
+        are used where candidates are shared.
 
     Raises:
         UserError: a text is not there.
@@ -377,7 +378,7 @@ def _write(
     """Write every array and return the facts."""
     writer = _Writer(folder)
     try:
-        with Join(workspace, settings.mined_per_query, settings.generated_per_query) as join:
+        with Join(workspace, settings.mined_per_query, settings.generated_per_query, settings.false_negatives) as join:
             shared = settings.loss.candidates != "own"
             join.run(_USABLE, shared=shared)
             _choose_dev(join, workspace, settings, seed)
@@ -392,6 +393,7 @@ def _write(
             counts["without_negative"] = join.pairs - int((np.diff(start) > 0).sum())
             _write_known(join, writer)
             counts += _write_dev(join, writer)
-            return {"pairs": join.pairs} | {name: counts[name] for name in _COUNTED}
+            facts = {"pairs": join.pairs, "false_negatives": join.left_out}
+            return facts | {name: counts[name] for name in _COUNTED}
     finally:
         writer.close()

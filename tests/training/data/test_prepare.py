@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from row_samples import mined, negative
+from row_samples import mined, negative, write_relabelled
 from training_samples import prepared, random_workspace, tiny_encoder, tiny_settings
 
 from causalneg.errors import UserError
@@ -284,3 +284,22 @@ def test_a_workers_memory_does_not_grow_with_the_data_set(encoder: Encoder, tmp_
         assert done.returncode == 0, done.stderr
         peaks.append(float(done.stdout))
     assert peaks[1] < 1.05 * peaks[0], peaks  # 100 times the rows
+
+
+@pytest.mark.parametrize("how", ["keep", "remove"])
+def test_false_negatives_are_no_rows_unless_they_are_kept(encoder: Encoder, tmp_path: Path, how: str) -> None:
+    workspace = random_workspace(tmp_path / "ws")
+    false = [next(m for m in workspace.read_rows("mined", Mined) if m.query_id == q and m.verdict == "accepted")
+             for q in ("q1", "q2", "q3")]  # fmt: skip
+    write_relabelled(workspace, {(m.query_id, m.passage_id): "partly" for m in false})
+    data = prepared(workspace, tmp_path / "store", encoder, tiny_settings(false_negatives=how))
+    seen = Readable(data, encoder, workspace)
+    passages = {p.id: p.full_text for p in workspace.read_rows("corpus", Passage)}
+    gone = {(m.query_id, m.passage_id) for m in false} if how == "remove" else set()
+    removed = {(q.text, passages[p]) for q in workspace.read_rows("queries", Query) for i, p in gone if i == q.id}
+    expected = [
+        (query, positive, [n for n in negatives if n[1] or (query, n[0]) not in removed])
+        for query, positive, negatives in _expected(workspace)
+    ]
+    assert [seen.row(r) for r in range(data.facts["rows"])] == [row for row in expected if row[2]]
+    assert data.facts["false_negatives"] == (3 if how == "remove" else 0)

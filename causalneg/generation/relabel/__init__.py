@@ -1,0 +1,1 @@
+"""The relabel stage: the LLM judges which of the mined candidates answer their query after all."""
