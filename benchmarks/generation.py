@@ -39,7 +39,7 @@ from causalneg.generation.engines import Completion, Engine, Likelihood
 from causalneg.generation.engines.precision import engine_precision
 from causalneg.generation.engines.vllm import DTYPES, engine_environment
 from causalneg.generation.free.analysis import analysis_chat
-from causalneg.generation.free.rewrite import rewrite_chat
+from causalneg.generation.free.rewrite import Task, rewrite_chat
 from causalneg.generation.job import Job, prepare, start_engine
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.profiles import load_profile
@@ -211,6 +211,8 @@ def tokens_row(workspace: Workspace, sizes: Sizes, report: Reporter) -> tuple[Ro
         "generate.mode": "rewrite",
         "generate.judge": "likelihood",
         "generate.max_tokens": sizes.analysis_tokens,
+        "generate.references": 2,
+        "generate.engine.max_model_len": 4096,
         "generate.engine.max_attempts": 1,
         "generate.engine.batches_in_flight": 8,
         "generate.engine.batch_pairs": 4,
@@ -229,7 +231,7 @@ def tokens_row(workspace: Workspace, sizes: Sizes, report: Reporter) -> tuple[Ro
 def _published(pair: Pair, client: httpx.Client, url: str, max_tokens: int) -> int:
     """Make the two calls of the published procedure for a pair; return the tokens generated."""
     profile = load_profile("generic")
-    first = analysis_chat(pair, profile)
+    first = analysis_chat(pair, profile, [])
     generated = 0
 
     def call(chat: list[dict[str, str]]) -> str:
@@ -256,15 +258,9 @@ def _rewrite_instructions(pair: Pair) -> str:
 
     row = built_in()[0]
     requirement = next(r for r in row.requirements if r.critical)
-    chat = rewrite_chat(
-        pair,
-        row.analysis(given_lineage("")),
-        requirement,
-        requirement.violations[0],
-        load_profile("generic"),
-        pair.references[:5],
-    )
-    return chat[0]["content"]
+    tasks = [Task(requirement, requirement.violations[0])]
+    analysis = row.analysis(given_lineage(""))
+    return rewrite_chat(pair, analysis, tasks, 1, load_profile("generic"), pair.references[:5])[0]["content"]
 
 
 def run_published(pairs: Sequence[Pair], max_tokens: int, report: Reporter) -> float:
