@@ -55,7 +55,8 @@ from causalneg.sources.run import run as import_data
 from causalneg.workspace import Workspace
 
 _LLM = "embedded:smollm2-135m"
-_THREADS, _TEMPERATURE, _CANDIDATES = 4, 0.2, 5  # of the published procedure
+_THREADS, _TEMPERATURE, _LONGEST = 4096  # prompt and answer together, tokens, of what the LLM writes freely
+_CANDIDATES = 4, 0.2, 5  # of the published procedure
 _CHOICE = 64  # tokens; what is asked for less is a choice
 
 
@@ -172,7 +173,7 @@ def run_pipeline(workspace: Workspace, flags: dict[str, Any], queries: int, repo
 
 def run_raw(asked: Sequence[dict[str, Any]]) -> float:
     """Give plain vLLM the same prompts and sampling in one call; return generated tokens per second."""
-    settings = load_config().generate.engine
+    settings = load_config(flags={"generate.engine.max_model_len": _LONGEST}).generate.engine
     os.environ.update(engine_environment(settings))  # the same for both sides
     from vllm import LLM, SamplingParams
     from vllm.config import StructuredOutputsConfig
@@ -212,7 +213,7 @@ def tokens_row(workspace: Workspace, sizes: Sizes, report: Reporter) -> tuple[Ro
         "generate.judge": "likelihood",
         "generate.max_tokens": sizes.analysis_tokens,
         "generate.references": 2,
-        "generate.engine.max_model_len": 4096,
+        "generate.engine.max_model_len": _LONGEST,
         "generate.engine.max_attempts": 1,
         "generate.engine.batches_in_flight": 8,
         "generate.engine.batch_pairs": 4,
