@@ -55,8 +55,8 @@ from causalneg.sources.run import run as import_data
 from causalneg.workspace import Workspace
 
 _LLM = "embedded:smollm2-135m"
-_THREADS, _TEMPERATURE, _LONGEST = 4096  # prompt and answer together, tokens, of what the LLM writes freely
-_CANDIDATES = 4, 0.2, 5  # of the published procedure
+_LONGEST = 4096  # prompt and answer together, tokens, of what the LLM writes freely
+_THREADS, _TEMPERATURE, _CANDIDATES = 4, 0.2, 5  # of the published procedure
 _CHOICE = 64  # tokens; what is asked for less is a choice
 
 
