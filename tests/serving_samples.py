@@ -31,6 +31,9 @@ DIMENSION = 4
 MAX_TOKENS = 8  # characters of a text count as tokens
 
 
+MOST_WORDS = 1000  # of a passage that is not cut
+
+
 class InMemory(ABC):
     """Passages and index versions in memory; who extends it says what is served, and searches and encodes."""
 
@@ -54,7 +57,8 @@ class InMemory(ABC):
     async def upsert(self, passages: list[PassageBody], deadline: Deadline) -> ChangeResponse:
         self.calls.append(("upsert", [passage.id for passage in passages]))
         self.passages |= {passage.id: passage for passage in passages}
-        return self._changed(len(passages))
+        cut = [passage.id for passage in passages if len(passage.text.split()) > MOST_WORDS]
+        return self._changed(len(passages)).model_copy(update={"truncated": cut})
 
     async def delete(self, ids: list[str]) -> ChangeResponse:
         self.calls.append(("delete", ids))

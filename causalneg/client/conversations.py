@@ -404,8 +404,9 @@ def _passage(passage: Any) -> PassageBody:  # noqa: ANN401 - one of the forms of
 
 
 def _summed(answers: list[ChangeResponse]) -> ChangeResponse:
-    """Return what several changes came to: as the last, with the sum of what was changed."""
-    return answers[-1].model_copy(update={"changed": sum(answer.changed for answer in answers)})
+    """Return what several changes came to: as the last, with all that was changed and truncated."""
+    truncated = [passage_id for answer in answers for passage_id in answer.truncated]
+    return answers[-1].model_copy(update={"changed": sum(a.changed for a in answers), "truncated": truncated})
 
 
 def _vectors(answer: EmbeddingsResponse, count: int) -> "np.ndarray":

@@ -81,7 +81,8 @@ def test_a_batch_that_is_too_large_is_halved(guarded: tuple[str, str], ask: Ask,
     """The body of the eight is above the server's 20 kB, that of any two is not."""
     url, key = guarded
     passages = [PassageBody(id=str(number), text="word " * 1500) for number in range(8)]
-    assert ask(url, "upsert", passages, client={"api_key": key}).changed == 8
+    change = ask(url, "upsert", passages, client={"api_key": key})
+    assert (change.changed, change.truncated) == (8, [passage.id for passage in passages])
     sent = [name for call, ids in service.calls if call == "upsert" for name in ids]
     assert sent == [passage.id for passage in passages]
     with pytest.raises(TooLargeError) as refused:
