@@ -222,7 +222,10 @@ class _Check:
         return sum(flat) / max(1, len(flat))
 
     async def _written(self, row: BuiltIn, analysis: Analysis) -> list[bool]:
-        made = await self._writer.perturb(row.pair(self._others(row)), analysis, self._asker)
+        try:
+            made = await self._writer.perturb(row.pair(self._others(row)), analysis, self._asker)
+        except EngineError as error:
+            return [_wrong(error, False)]
         passes = await answered(self._passes(n, row, analysis) for n in made if isinstance(n, Negative))
         lost = [m.error for m in made if isinstance(m, Lost) and m.error.kind != INFEASIBLE]
         return [*passes, *(_wrong(error, False) for error in lost)]

@@ -66,6 +66,7 @@ def test_the_command_names_the_extra_that_it_needs(arguments: list[str], tmp_pat
 
 
 def test_a_stage_whose_package_is_missing_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "ws").mkdir()
     code = "import sys; sys.modules['scipy'] = None; from causalneg.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "evaluate", "--workspace", "ws"],

@@ -139,7 +139,7 @@ def test_base_and_trained_are_compared(tmp_path: Path, report: Reporter) -> None
     [
         ({"evaluate.split": "tset"}, r"'tset'; there are: dev, test\."),
         ({"evaluate.measures": ["nDCG"], "evaluate.split": ""}, "there are: dev, test"),
-        ({"evaluate.measures": ["nope@10"]}, "'nope@10' is not known"),
+        ({"evaluate.measures": ["nope@10"]}, "'nope@10' is no measure of ir_measures"),
         ({"evaluate.depth": 50}, "R@100 looks at 100 hits.*raise the depth"),
         ({}, "run `causalneg train` first"),
     ],

@@ -38,6 +38,9 @@ def test_built_in_pairs_hold(row: BuiltIn) -> None:
         assert counterfactual.text != row.text
 
 
+OWN_TEXTS = ("The year was quiet in the harbour.", "The records of the town hold little else.")
+
+
 class Model:
     """Judges, analyses and writes as well as it is told to.
 
@@ -70,7 +73,7 @@ class Model:
     def _answer(self, content: str, schema: dict[str, Any]) -> dict[str, Any]:
         flat = " ".join(content.split())
         if is_judgement(schema):
-            self.asked.append("judge")
+            self.asked.append("judge own" if any(text in flat for text in OWN_TEXTS) else "judge")
             if any(row.text in flat for row in built_in()) or not self.judges:
                 return verdicts(schema, "yes", "yes")
             return verdicts(schema, "moot", "no")
@@ -87,11 +90,10 @@ class Model:
             said = {"self_contained": True, "answering_candidates": [], "requirements": requirements}
             return row.model_dump(include={"core_need", "how_positive_answers", "answer_boundary"}) | said
         self.asked.append("write")
-        texts = ("The year was quiet in the harbour.", "The records of the town hold little else.")
         ending = "" if self.writes else f" All of it was the work of {row.answer}."
         passages = [
             passage_answer(task, origin="from_scratch", candidate=0, title=row.title, text=f"{text}{ending}")
-            for task, text in enumerate(texts, 1)
+            for task, text in enumerate(OWN_TEXTS, 1)
         ]
         return rewrite_answer(*passages)
 
@@ -203,7 +205,7 @@ def test_a_prompt_that_does_not_fit_says_something_about_the_model() -> None:
         ("rewrite", "yes_no", set()),
         ("edit", "auto", {"judge"}),
         ("rewrite", "auto", {"judge"}),
-        ("auto", "yes_no", {"judge", "analyse", "write"}),
+        ("auto", "yes_no", {"judge", "analyse", "write", "judge own"}),
     ],
 )
 def test_no_more_is_asked_than_the_settings_leave_open(mode: str, judge: str, asked: set[str]) -> None:

@@ -99,7 +99,7 @@ def test_a_gate_that_is_added_later_rejects_old_drafts(drafts: Drafts, monkeypat
 
 def test_one_that_failed_lacks_nothing_until_it_is_tried_again(tmp_path: Path) -> None:
     drafts = drafts_of(tmp_path, pairs(1))
-    edited(drafts, Faulty("meet the requirement", "Calais"))
+    edited(drafts, Faulty("Check the passage.", "Calais"))
     assert completed(drafts, no_scorer, may_open=True) == 0
     rows = [n for _, steps in decided(drafts, GenerateSettings()) for s in steps for n in s.negatives]
     assert sum(n.rejected_by == "failed" for n in rows) == 1
@@ -107,7 +107,7 @@ def test_one_that_failed_lacks_nothing_until_it_is_tried_again(tmp_path: Path) -
 
 def test_what_is_retried_and_what_lacks_a_score_are_both_done_again(tmp_path: Path) -> None:
     drafts = drafts_of(tmp_path, pairs(1))
-    edited(drafts, Faulty("meet the requirement", "Calais"))
+    edited(drafts, Faulty("Check the passage.", "Calais"))
     without(drafts, "fluency")
     drafts.forget_failures()
     assert completed(drafts, no_scorer, may_open=True) == 1

@@ -14,13 +14,14 @@ from small_index import small_workspace
 from causalneg.workspace import Workspace
 
 SEARCH = """
-import asyncio, sys, time
+import asyncio, sys
 from causalneg.config import load_config
+from causalneg.serving.deadline import Deadline
 from causalneg.serving.opening import open_service
 from causalneg.serving.schema import SearchRequest
 async def main():
     service, _ = open_service(load_config(flags={"workspace": sys.argv[1], "serve.backend": "torch-fp32"}))
-    answer = await service.search(SearchRequest(query="capital of Italy", limit=1), time.monotonic() + 60)
+    answer = await service.search(SearchRequest(query="capital of Italy", limit=1), Deadline(60))
     print(answer.results[0][0].id)
     await service.close()
 asyncio.run(main())
