@@ -20,9 +20,9 @@ from causalneg.errors import UserError
 from causalneg.generation.capability import built_in
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.job import Job, endpoint_of, prepare
-from causalneg.generation.run import prepare_pairs, run
-from causalneg.generation.worker import batch_worker, read_capability
-from causalneg.records import Mined, Negative, Outcome, Passage, Qrel, Query
+from causalneg.generation.run import run
+from causalneg.generation.worker import read_capability
+from causalneg.records import Mined, Negative, Passage, Qrel, Query
 from causalneg.workspace import Counts, Workspace
 
 
@@ -75,19 +75,6 @@ def config_of(url: str, **settings: Any) -> Config:
     return load_config(None, {"llm": "writer", **{f"generate.{name}": value for name, value in flags.items()}})
 
 
-async def drafted(config: Config, workspace: Workspace) -> tuple[Job, Drafts]:
-    """Take the pair through all steps."""
-    job = await asyncio.to_thread(prepare, config, workspace)
-    drafts = Drafts(workspace, job.key)
-    prepare_pairs(drafts, job.settings, config.seed)
-    worker = batch_worker(job)
-    try:
-        await worker.work("000000")
-    finally:
-        await worker.close()
-    return job, drafts
-
-
 def posts(server: Endpoint) -> list[Any]:
     """Return the chats that it was asked for."""
     return [request.body for request in server.requests if request.path.endswith("/chat/completions")]
@@ -103,7 +90,7 @@ def test_each_is_asked_for_what_is_its_own(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("WRITERS", "secret-of-writer")
     monkeypatch.setenv("JUDGES", "secret-of-judge")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    output = io.StringIO()
+    planned, finished, again = io.StringIO(), io.StringIO(), io.StringIO()
 
     async def both() -> tuple[Job, Drafts, Endpoint, Endpoint]:
         async with AsyncExitStack() as open_servers:
@@ -116,12 +103,15 @@ def test_each_is_asked_for_what_is_its_own(tmp_path: Path, monkeypatch: pytest.M
                 judge_api_key_env="JUDGES",
                 **{"engine.api_key_env": "WRITERS"},
             )
-            job, drafts = await drafted(config, workspace_of(str(tmp_path)))
-            asked = len(posts(writer)), len(posts(judge))
-            await asyncio.to_thread(run, config, drafts.workspace, Reporter(output))
+            workspace = workspace_of(str(tmp_path))
             plan = config.model_copy(update={"generate": config.generate.model_copy(update={"plan": True})})
-            await asyncio.to_thread(run, plan, drafts.workspace, Reporter(output))
+            assert await asyncio.to_thread(run, plan, workspace, Reporter(planned)) is None
+            asked = len(posts(writer)), len(posts(judge))
+            assert await asyncio.to_thread(run, config, workspace, Reporter(finished)) is not None
+            await asyncio.to_thread(run, plan, workspace, Reporter(again))
             assert (len(posts(writer)), len(posts(judge))) == asked, "nothing is paid twice"
+            job = await asyncio.to_thread(prepare, config, workspace)
+            drafts = Drafts(workspace, job.key)
             return job, drafts, writer, judge
 
     job, drafts, writer, judge = asyncio.run(both())
@@ -152,16 +142,20 @@ def test_each_is_asked_for_what_is_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert manifest.details["judge_llm"] == "strong"
     assert manifest.details["judge_fingerprint"].startswith("strong@")
     assert {n.lineage.model for n in workspace.read_rows("negatives", Negative)} == {"writer"}
-    told = " ".join(output.getvalue().split())
+    told = " ".join(finished.getvalue().split())
     assert f"strong at {job.judge.settings.url} judges" in told
     assert "as the judge's endpoint wants it, seed is left out" in told
 
-    # With everything done the plan shows what was measured.
-    assert list(workspace.read_rows("outcomes", Outcome))
-    assert "pairs measured │ 1" in told
-    assert "pairs to do │ 0 of 1" in told
-    assert f"LLM calls, so far │ {outcome.requests}" in told
-    assert f"check of the model, done │ {capability.usage.requests} calls" in told
+    # Whether all pairs fit into the batch that the plan does, or were done before: it shows what was measured.
+    for output in (planned, again):
+        told = " ".join(output.getvalue().split())
+        assert f"model that judges │ strong at {job.judge.settings.url}" in told
+        assert "pairs measured │ 1" in told
+        assert "pairs to do │ 0 of 1" in told
+        assert f"LLM calls, so far │ {outcome.requests}" in told
+        assert f"check of the model, done │ {capability.usage.requests} calls" in told
+    assert "doing the first" in planned.getvalue()
+    assert "doing the first" not in again.getvalue()
 
 
 def prepared(folder: Path, config: Callable[[str], Config], *names: str) -> Job:
