@@ -148,14 +148,17 @@ def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
     )
     _show_rows(drafts, job, batches, report)
     report.line("")
-    report.table("What was measured", ["what", "so far"], measured_rows(measured, engine))
+    time_so_far = [["time, so far", _duration(drafts.seconds())]] if drafts.seconds() else []
+    report.table("What was measured", ["what", "so far"], measured_rows(measured, engine) + time_so_far)
     for line in failure_lines(measured.failures):
         report.line(line, style="yellow")
     report.table("What generation would take", ["what", "estimate"], _estimate_rows(job, drafts, plan, total))
     say_dialect(job, drafts.workspace, report)
     if capability := read_capability(job, drafts.workspace):
+        open_ones = {"mode": job.settings.mode, "judge": job.settings.judge}
         for what, why in capability.reasons().items():
-            report.line(f"{what}: {why}", style="dim")
+            if open_ones[what] == "auto":
+                report.line(f"{what}: {why}", style="dim")
     return plan
 
 

@@ -154,6 +154,8 @@ def test_each_is_asked_for_what_is_its_own(tmp_path: Path, monkeypatch: pytest.M
         assert "pairs to do │ 0 of 1" in told
         assert f"LLM calls, so far │ {outcome.requests}" in told
         assert f"check of the model, done │ {capability.usage.requests} calls" in told
+        assert "judge: 100% of the built-in requirements judged rightly" in told
+        assert "mode: " not in told, "it is set, and not by the check"
     assert "doing the first" in planned.getvalue()
     assert "doing the first" not in again.getvalue()
 
