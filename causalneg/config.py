@@ -259,6 +259,18 @@ class GenerateSettings(Settings):
     judge: Literal["auto", "yes_no", "likelihood"] = Field(
         "auto", description="how requirements are judged: asked yes or no, by likelihood, or by a check of the model"
     )
+    judge_llm: str | None = Field(
+        None,
+        description="LLM that judges by yes or no, at an OpenAI-compatible endpoint; the one that writes when unset",
+    )
+    judge_url: str | None = Field(
+        None, description="endpoint of the LLM that judges; engine.url when unset; other settings of the engine hold"
+    )
+    judge_api_key_env: str | None = Field(
+        None,
+        description="environment variable that holds the key of judge_url; OPENAI_API_KEY when unset, and that of the "
+        "engine at its address",
+    )
     profile: str = Field(
         "generic", description="what counts as relevant: generic, nq, trivia, hotpotqa, mmarco, or a profile file"
     )
@@ -287,6 +299,17 @@ class GenerateSettings(Settings):
     def _gates_have_scores(self) -> "GenerateSettings":
         if self.gates.max_cross_score is not None and self.cross_encoder is None:
             raise ValueError("gates.max_cross_score needs cross_encoder, which gives that score")
+        return self
+
+    @model_validator(mode="after")
+    def _judge_can_be_asked(self) -> "GenerateSettings":
+        if self.judge_llm and not (self.judge_url or self.engine.url):
+            raise ValueError("judge_llm is asked at an endpoint: set judge_url, or engine.url if the writer is there")
+        if (self.judge_llm or self.judge_url) and self.judge == "likelihood":
+            raise ValueError("judge likelihood asks no judge: leave out judge_llm and judge_url, or set judge yes_no")
+        limits = (self.engine.requests_per_minute, self.engine.tokens_per_minute)
+        if self.judge_url and self.engine.replicas > 1 and limits != (None, None):
+            raise ValueError("limits per minute of judge_url hold for one engine: set engine.replicas 1, or no limits")
         return self
 
 

@@ -95,10 +95,14 @@ class Asker:
         attempts: how often a request is made at most.
         key: what makes the seeds of this pair's requests its own.
         judge_tokens: budget of a judgement's first attempt.
+        judge: answers what is asked of a judge; the same engine without.
     """
 
-    def __init__(self, engine: Engine, attempts: int, key: str, judge_tokens: int = 128) -> None:
+    def __init__(
+        self, engine: Engine, attempts: int, key: str, judge_tokens: int = 128, judge: Engine | None = None
+    ) -> None:
         self._engine, self._attempts, self._key = engine, attempts, key
+        self._judge = judge or engine
         self.judge_tokens = judge_tokens
         self.usage = Usage()
         self.attempts = 0  # of the request that took most
@@ -115,6 +119,7 @@ class Asker:
         max_tokens: int,
         temperature: float = 0.0,
         top_probabilities: int = 0,
+        judging: bool = False,
     ) -> Answer:
         """Ask until an answer can be parsed: each attempt with another seed, after a cut answer with twice the budget.
 
@@ -128,17 +133,18 @@ class Asker:
             max_tokens: budget of the first attempt.
             temperature: of the first attempt; at 0 the same prompt would give the same answer, so later ones take 0.7.
             top_probabilities: how many tokens' probabilities to report at each place.
+            judging: whether it is the judge that is asked.
 
         Raises:
             EngineError: no attempt gave an answer; with the kind of the last.
         """
-        budget = max_tokens
+        budget, engine = max_tokens, self._judge if judging else self._engine
 
         async def attempt(number: int) -> Answer:
             nonlocal budget
             seed = int(content_id(self._key, what, number)[:8], 16)
             heat = temperature if not number else max(temperature, 0.7)
-            done = await self._engine.complete(chat(seed), schema, budget, heat, seed, top_probabilities)
+            done = await engine.complete(chat(seed), schema, budget, heat, seed, top_probabilities)
             self._count(done.prompt_tokens, done.cached_tokens, done.generated_tokens)
             if done.finish_reason not in ("stop", "length"):
                 raise AnswerError("refusal", f"the answer ended with {done.finish_reason!r}")
@@ -150,9 +156,9 @@ class Asker:
                 raise AnswerError("length", f"the answer was cut: …{done.text[-60:]!r}")
             return parse(done, seed)
 
-        return await self._repeat(attempt)
+        return await self._repeat(attempt, engine)
 
-    async def _repeat(self, attempt: Callable[[int], Awaitable[Answer]]) -> Answer:
+    async def _repeat(self, attempt: Callable[[int], Awaitable[Answer]], engine: Engine) -> Answer:
         """Make attempts, numbered from 0, until one gives an answer.
 
         An answer that does not serve is asked for again. A request that failed is made again where that may help and
@@ -167,7 +173,7 @@ class Asker:
                 failed = UnusableAnswerError(error.kind, str(error), retryable=True)
             except EngineError as error:
                 failed = error
-                if self._engine.repeats or not error.retryable:
+                if engine.repeats or not error.retryable:
                     break
         raise failed
 
@@ -205,4 +211,4 @@ class Asker:
             self._count(done.prompt_tokens, done.cached_tokens)
             return done.mean_logprobs
 
-        return await self._repeat(attempt)
+        return await self._repeat(attempt, self._engine)

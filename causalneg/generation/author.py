@@ -53,6 +53,7 @@ class Author:
         settings: attempts, candidates.
         likelihoods: whether the engine tells likelihoods.
         rescore: the cross-encoder, if there is one.
+        judge: answers what is asked of a judge; the same engine without.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Author:
         settings: GenerateSettings,
         likelihoods: bool,
         rescore: Rescore | None = None,
+        judge: Engine | None = None,
     ) -> None:
-        self._engine, self._writer, self._method = engine, writer, method
+        self._engine, self._writer, self._method, self._judge = engine, writer, method, judge
         self._settings, self._likelihoods = settings, likelihoods
         self._scorer = Scorer(encode, style, rescore)
 
@@ -91,7 +93,7 @@ class Author:
         if before and before.failure:
             return before.model_copy(update={"usage": Usage()})
         engine = self._settings.engine
-        asker = Asker(self._engine, engine.max_attempts, f"{name} {pair.id}", engine.judge_tokens)
+        asker = Asker(self._engine, engine.max_attempts, f"{name} {pair.id}", engine.judge_tokens, self._judge)
         analysis = before.analysis if before else None
         try:
             if name == STEPS[0]:

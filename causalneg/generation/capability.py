@@ -91,9 +91,10 @@ class Capability(BaseModel):
 
     Attributes:
         likelihoods: whether the engine tells how likely a text is.
-        judged: share of requirements and of queries judged rightly when asked, met and broken ones weighing the same.
+        judged: share of requirements and of queries judged rightly when asked, met and broken ones weighing the same;
+            by the judge, where that is another model.
         analysed: share of the analyses that hold.
-        written: share of the passages that are well formed, don't give the answer and pass the model's own judgement.
+        written: share of the passages that are well formed, don't give the answer and pass the judge.
         usage: what the check took.
     """
 
@@ -159,10 +160,18 @@ class _Check:
         settings: of the passages it writes.
         profile: that it writes for.
         lineage: of what it writes; nothing of it is kept.
+        judge: the engine of another model that judges, if there is one.
     """
 
-    def __init__(self, engine: Engine, settings: GenerateSettings, profile: Profile, lineage: Lineage) -> None:
-        self._asker = Asker(engine, 1, "capability", settings.engine.judge_tokens)
+    def __init__(
+        self,
+        engine: Engine,
+        settings: GenerateSettings,
+        profile: Profile,
+        lineage: Lineage,
+        judge: Engine | None = None,
+    ) -> None:
+        self._asker = Asker(engine, 1, "capability", settings.engine.judge_tokens, judge)
         self._writer = FreeAuthor(settings, profile, lineage)
         self._lineage = lineage
         self._rows = built_in()
@@ -215,7 +224,7 @@ class _Check:
             return _wrong(error, None)
 
     async def written(self, analyses: Mapping[str, Analysis]) -> float:
-        """Return the share of passages that hold, by the model's own analyses and in its own judgement."""
+        """Return the share of passages that hold, by the model's own analyses and as the judge finds."""
         rows = [row for row in self._rows if row.id in analyses]
         held = await answered(self._written(row, analyses[row.id]) for row in rows)
         flat = [h for found in held for h in found]
@@ -295,10 +304,11 @@ async def check(
     profile: Profile,
     lineage: Lineage,
     known: Capability | None = None,
+    judge: Engine | None = None,
 ) -> Capability:
     """Find out what a model can be asked, as far as the settings leave that open.
 
-    A model that can't judge isn't asked to write.
+    A model that can't judge, or whose judge can't, isn't asked to write.
 
     Args:
         engine: of the model.
@@ -306,12 +316,13 @@ async def check(
         profile: that it writes for.
         lineage: of what it writes; nothing of it is kept.
         known: what an earlier check found; it isn't asked for again.
+        judge: the engine of another model that judges, if there is one.
 
     Raises:
         UserError: a question had no answer for a reason that says nothing about the model.
         EngineDeadError: the engine is gone.
     """
-    work = _Check(engine, settings.model_copy(update={"candidates": 2}), profile, lineage)
+    work = _Check(engine, settings.model_copy(update={"candidates": 2}), profile, lineage, judge)
     try:
         found = known or Capability(likelihoods=await work.likelihoods())
         if found.judged is None and "auto" in (settings.mode, settings.judge):

@@ -1,6 +1,5 @@
 """Resolves what a run of generation works with, and what determines its drafts."""
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -8,9 +7,8 @@ from causalneg import former
 from causalneg.config import Config, EngineSettings, GenerateSettings
 from causalneg.errors import UserError
 from causalneg.false_negatives import verdict_stages
+from causalneg.generation.endpoint import Endpoint, describe
 from causalneg.generation.engines import Engine
-from causalneg.generation.engines.dialect import Dialect
-from causalneg.generation.engines.listing import Described
 from causalneg.generation.profiles import Profile, load_profile
 from causalneg.generation.prompts import prompts_version
 from causalneg.models import ResolvedModel, resolve
@@ -18,6 +16,8 @@ from causalneg.records import Lineage, content_id
 from causalneg.stages import Stage, determining, revision
 from causalneg.workspace import Workspace
 
+# Settings that name the judge: drafts depend on what its endpoint tells of it instead.
+JUDGE = {"judge_llm", "judge_url", "judge_api_key_env"}
 # Settings that decide on stored scores, or how the work is done: another value makes no other drafts.
 DECIDING = {
     "gates",
@@ -29,6 +29,7 @@ DECIDING = {
     "retry_failed",
     "reselect",
     "plan",
+    *JUDGE,
 }
 
 
@@ -60,8 +61,8 @@ class EngineJob(Protocol):
         """With those of the engine."""
 
     @property
-    def dialect_file(self) -> str:
-        """Where it is kept in the workspace which parameters the endpoint takes."""
+    def fingerprint(self) -> str:
+        """Hash of its files, or what an endpoint tells of its revision."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Job:
         encoder: the base encoder.
         cross: the cross-encoder, if any.
         prompts: version of the prompts.
-        notes: what the user is to know about the endpoint.
+        notes: what the user is to know about the endpoints.
+        judge: the model that judges, where it is another one than the writer.
     """
 
     root: str
@@ -90,6 +92,12 @@ class Job:
     cross: ResolvedModel | None
     prompts: str = ""
     notes: tuple[str, ...] = ()
+    judge: Endpoint | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model's files, or what an endpoint tells of its revision."""
+        return self.lineage.model_fingerprint
 
     @property
     def capability_file(self) -> str:
@@ -98,18 +106,15 @@ class Job:
         limits: tuple[object, ...] = (self.settings.max_tokens, engine.max_model_len)
         if engine.extra_body or engine.reasoning_tokens:
             limits += (engine.extra_body, engine.reasoning_tokens)
+        if self.judge:
+            limits += ("judge", self.judge.llm, self.judge.fingerprint)
         return f"drafts/capability-{content_id(lineage.model_dump(exclude={'seed'}), limits)}.json"
-
-    @property
-    def dialect_file(self) -> str:
-        """Where it is kept in the workspace which parameters the endpoint takes."""
-        endpoint = (self.settings.engine.url, self.llm, self.lineage.model_fingerprint)
-        return f"drafts/dialect-{content_id(*endpoint)}.json"
 
 
 def determines(job: Job, seed: int) -> dict[str, Any]:
     """Return what determines the drafts beside the stages before."""
-    return {
+    judge = {"judge_llm": job.judge.fingerprint} if job.judge else {}  # not even named where there is none
+    return judge | {
         "generate": job.settings.model_dump(mode="json", exclude=DECIDING),
         "seed": seed,
         "llm": job.lineage.model_fingerprint,
@@ -129,6 +134,7 @@ def prepare(config: Config, workspace: Workspace) -> Job:
     settings = config.generate
     profile = load_profile(settings.profile)
     found = resolve_llm(config.llm, settings.engine)
+    judge, judge_notes = _resolve_judge(config.llm, settings)
     if found.longest:  # a server refuses an answer that would not fit behind its prompt; half is left for each
         settings = settings.model_copy(update={"max_tokens": min(settings.max_tokens, found.longest // 2)})
     lineage = Lineage(
@@ -154,9 +160,26 @@ def prepare(config: Config, workspace: Workspace) -> Job:
         encoder,
         cross,
         prompts,
-        found.notes,
+        (*found.notes, *judge_notes),
+        judge,
     )
     return _with_key(job, config.seed, workspace)
+
+
+def _resolve_judge(llm: str, settings: GenerateSettings) -> tuple[Endpoint | None, list[str]]:
+    """Find the model that judges; None where it is the writer itself. Return what is to be said of it, too.
+
+    Raises:
+        UserError: its endpoint can't be reached, or has no such model.
+    """
+    engine, name, url = settings.engine, settings.judge_llm or llm, settings.judge_url or settings.engine.url
+    if (name, url) == (llm, engine.url):
+        return None, []
+    usual = engine.api_key_env if url == engine.url else EngineSettings().api_key_env
+    own = engine.model_copy(update={"url": url, "api_key_env": settings.judge_api_key_env or usual})
+    found = resolve_llm(name, own)
+    judge = Endpoint(found.name, found.fingerprint, own)
+    return judge, [*(f"of the judge, {note}" for note in found.notes), f"{judge} judges"]
 
 
 def _with_key(job: Job, seed: int, workspace: Workspace) -> Job:
@@ -208,7 +231,7 @@ def resolve_llm(llm: str, settings: EngineSettings) -> FoundLlm:
     if not settings.url:
         model = resolve(llm)
         return FoundLlm(llm, model, model.fingerprint)
-    told, notes = asyncio.run(_describe(llm, settings)), list[str]()
+    told, notes = describe(llm, settings), list[str]()
     if not told.listed:
         notes.append(f"the endpoint lists no models; {told.name!r} is taken by its name, whatever stands behind it")
     elif told.name != llm:
@@ -216,20 +239,10 @@ def resolve_llm(llm: str, settings: EngineSettings) -> FoundLlm:
     return FoundLlm(told.name, None, told.revision, told.max_model_len, tuple(notes))
 
 
-async def _describe(model: str, settings: EngineSettings) -> Described:
-    from causalneg.generation.engines.http import HttpEngine
-
-    engine = HttpEngine(model, settings)
-    try:
-        return await engine.describe()
-    finally:
-        await engine.close()
-
-
-def read_dialect(job: EngineJob, workspace: Workspace) -> Dialect:
-    """Return what earlier requests found out about the parameters that the endpoint takes."""
-    name = job.dialect_file
-    return Dialect.model_validate_json(workspace.read_bytes(name)) if workspace.exists(name) else Dialect()
+def endpoint_of(job: EngineJob) -> Endpoint | None:
+    """Return where a job's model is asked; None where its files are here."""
+    engine = job.settings.engine
+    return Endpoint(job.llm, job.fingerprint, engine) if engine.url else None
 
 
 def start_engine(job: EngineJob) -> Engine:
@@ -238,18 +251,10 @@ def start_engine(job: EngineJob) -> Engine:
     Raises:
         UserError: there is no engine for the model.
     """
-    engine = job.settings.engine
-    if engine.url:
-        from causalneg.generation.engines.http import HttpEngine
-
-        workspace = Workspace(job.root)
-
-        def learned(dialect: Dialect) -> None:
-            workspace.write_bytes(job.dialect_file, dialect.model_dump_json().encode())
-
-        return HttpEngine(job.llm, engine, read_dialect(job, workspace), learned)
+    if endpoint := endpoint_of(job):
+        return endpoint.connect(Workspace(job.root))
     if job.model is None:
         raise UserError(f"The model {job.llm!r} has no files here; name an endpoint by --engine.url.")
     from causalneg.generation.engines.vllm import VllmEngine
 
-    return VllmEngine(job.model.path, engine)
+    return VllmEngine(job.model.path, job.settings.engine)

@@ -37,6 +37,7 @@ async def ask_judge(passage: str, query: str, analysis: Analysis, asker: Asker) 
         judge_schema(critical),
         asker.judge_tokens,
         top_probabilities=_TOP,
+        judging=True,
     )
     return Judged(judgements, answers)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from causalneg.console import Reporter
 from causalneg.generation.drafts import STEPS, Drafts, stop_where_all_refused
-from causalneg.generation.job import Job, read_dialect
+from causalneg.generation.job import Job, endpoint_of
+from causalneg.generation.measured import cost, failure_lines, measure, measured_rows, money, words_of
 from causalneg.generation.rows import Usage
 from causalneg.generation.select import cases, select
 from causalneg.generation.worker import batch_worker, read_capability
@@ -17,7 +18,6 @@ from causalneg.records import Negative, Outcome
 from causalneg.workspace import Workspace
 
 _ROWS = 5
-_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,14 @@ def extrapolate(
     share = left / max(1, len(done))
     prompt = share * sum(o.prompt_tokens for o in done)
     generated = share * sum(o.generated_tokens for o in done)
-    priced = prompt_price is not None or generated_price is not None
-    cost = ((prompt_price or 0) * prompt + (generated_price or 0) * generated) / _MILLION
     return Plan(
         pairs=left,
         requests=round(share * sum(o.requests for o in done)),
         prompt_tokens=round(prompt),
         generated_tokens=round(generated),
         seconds=share * seconds / replicas,
-        cost=cost if priced else None,
+        cost=cost(prompt, generated, prompt_price, generated_price),
     )
-
-
-def _spent(usage: Usage) -> str:
-    tokens = usage.prompt_tokens + usage.generated_tokens
-    return f"{usage.requests:,} calls, {tokens:,} tokens"
 
 
 def _duration(seconds: float) -> str:
@@ -121,45 +114,75 @@ def _show_rows(drafts: Drafts, job: Job, batches: Sequence[str], report: Reporte
 
 
 def say_dialect(job: Job, workspace: Workspace, report: Reporter) -> None:
-    """Say in one line which parameters the endpoint refused, and what was done about it."""
-    if words := read_dialect(job, workspace).words():
-        report.line(f"generate: as the endpoint wants it, {'; '.join(words)}", style="dim")
+    """Say in one line each which parameters an endpoint refused, and what was done about it."""
+    for name, endpoint in (("endpoint", endpoint_of(job)), ("judge's endpoint", job.judge)):
+        if endpoint and (words := endpoint.dialect(workspace).words()):
+            report.line(f"generate: as the {name} wants it, {'; '.join(words)}", style="dim")
 
 
 def show_plan(job: Job, drafts: Drafts, total: int, report: Reporter) -> Plan:
-    """Do a first batch for real, which the run then needn't do again, and print what the others will take."""
+    """Do a first batch for real, which the run then needn't do again; print what is measured, and what is left to do.
+
+    What earlier runs have done is measured, too; where nothing is left to do, it is all that is shown.
+    """
     engine = job.settings.engine
-    left, _ = drafts.unfinished()
+    left, before = drafts.unfinished()
     batches = left[:1] or drafts.batches()[:1]
-    report.line(f"plan: {total} pairs; doing the first {engine.batch_pairs} of those that are left, and keeping them")
-    seconds = _first(job, batches) if left else 0.0
-    stop_where_all_refused(drafts)
-    capability = read_capability(job, drafts.workspace)
-    outcomes = [o for batch in batches for o in drafts.read_outcomes(batch).values()]
-    _, done = drafts.unfinished()
+    seconds = 0.0
+    if left:
+        report.line(
+            f"plan: {total} pairs; doing the first {engine.batch_pairs} of those that are left, and keeping them"
+        )
+        seconds = _first(job, batches)
+        drafts.add_seconds(seconds)
+        stop_where_all_refused(drafts)
+    measured = measure(drafts, job.settings)
+    done = measured.outcomes
     plan = extrapolate(
-        outcomes, total - len(done), seconds, engine.replicas, engine.prompt_price, engine.generated_price
+        done,
+        total - len(done),
+        seconds / max(1, len(done) - len(before)) * len(done),
+        engine.replicas,
+        engine.prompt_price,
+        engine.generated_price,
     )
     _show_rows(drafts, job, batches, report)
-    model = job.model
-    procedure = drafts.procedure()
+    report.line("")
+    time_so_far = [["time, so far", _duration(drafts.seconds())]] if drafts.seconds() else []
+    report.table("What was measured", ["what", "so far"], measured_rows(measured, engine) + time_so_far)
+    for line in failure_lines(measured.failures):
+        report.line(line, style="yellow")
+    report.table("What generation would take", ["what", "estimate"], _estimate_rows(job, drafts, plan, total))
+    say_dialect(job, drafts.workspace, report)
+    if capability := read_capability(job, drafts.workspace):
+        open_ones = {"mode": job.settings.mode, "judge": job.settings.judge}
+        for what, why in capability.reasons().items():
+            if open_ones[what] == "auto":
+                report.line(f"{what}: {why}", style="dim")
+    return plan
+
+
+def _estimate_rows(job: Job, drafts: Drafts, plan: Plan, total: int) -> list[list[str]]:
+    """Return with what the work is done, and what is left of it; no more than that nothing is, where it is so."""
+    model, engine = job.model, job.settings.engine
+    procedure, capability = drafts.procedure(), read_capability(job, drafts.workspace)
     mode, judge = (procedure.mode, procedure.judge) if procedure else (job.settings.mode, job.settings.judge)
+    check = words_of(capability.usage if capability else Usage(), engine)
     rows = [
         ["model", f"{job.llm} ({model.weights_gib:.2f} GiB of weights)" if model else f"{job.llm} at {engine.url}"],
+        *([["model that judges", str(job.judge)]] if job.judge else []),
         *([["precision", ", ".join(precisions)]] if (precisions := drafts.precisions()) else []),
         ["mode, judge", f"{mode}, {judge}"],
-        ["check of the model, done", _spent(capability.usage if capability else Usage())],
+        ["check of the model, done", check],
         ["pairs to do", f"{plan.pairs:,} of {total:,}"],
+    ]
+    if not plan.pairs:
+        return rows
+    return [
+        *rows,
         ["LLM calls", f"{plan.requests:,}"],
         ["prompt tokens", f"{plan.prompt_tokens:,}"],
         ["generated tokens", f"{plan.generated_tokens:,}"],
         ["time, after the start", f"at most {_duration(plan.seconds)} on {engine.replicas} engine(s)"],
-        ["cost", "no prices are set" if plan.cost is None else f"{plan.cost:.2f}"],
+        ["cost", money(plan.cost)],
     ]
-    report.line("")
-    report.table("What generation would take", ["what", "estimate"], rows)
-    say_dialect(job, drafts.workspace, report)
-    if capability:
-        for what, why in capability.reasons().items():
-            report.line(f"{what}: {why}", style="dim")
-    return plan

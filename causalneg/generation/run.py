@@ -17,7 +17,7 @@ from causalneg.generation.drafts import REFUSED, Drafts, stop_where_all_refused
 from causalneg.generation.engines.precision import engine_precision, expected_precision, reason
 from causalneg.generation.finish import decided, write_batch
 from causalneg.generation.gates.style import SAMPLE, corpus_style
-from causalneg.generation.job import Job, determines, inputs_of, prepare
+from causalneg.generation.job import JUDGE, Job, determines, inputs_of, prepare
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import say_dialect, show_plan
 from causalneg.generation.reporting.report import ACCEPTED
@@ -206,6 +206,7 @@ def _finish(stage: StageRun, job: Job, drafts: Drafts, total: int, config: Confi
         "negatives_rejected": reasons,
         "engine_precision": drafts.precisions(),
         "check": spent.model_dump(),
+        **({"judge_llm": job.judge.llm, "judge_fingerprint": job.judge.fingerprint} if job.judge else {}),
     }
     tokens = {
         "prompt": result.tokens.prompt + spent.prompt_tokens,
@@ -235,7 +236,8 @@ def run(config: Config, workspace: Workspace, report: Reporter) -> Manifest | No
             complete_drafts(job, drafts)
             show_plan(job, drafts, total, report)
         return None
-    deciding = {"select": settings.model_dump(mode="json", exclude={"engine", "retry_failed", "reselect", "plan"})}
+    working = {"engine", "retry_failed", "reselect", "plan", *JUDGE}
+    deciding = {"select": settings.model_dump(mode="json", exclude=working)}
     unfinished = cache(drafts.unfinished)  # looks at every batch: once, and not where the stage is done
     stage = workspace.begin(
         "generate",

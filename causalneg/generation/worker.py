@@ -5,6 +5,7 @@ import multiprocessing
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
 
 import numpy as np
 
@@ -48,10 +49,10 @@ def read_capability(job: Job, workspace: Workspace) -> Capability | None:
     return Capability.model_validate_json(workspace.read_bytes(name)) if workspace.exists(name) else None
 
 
-async def capability_of(job: Job, engine: Engine, workspace: Workspace) -> Capability:
-    """Check the model, once in a workspace, and no further than is asked for."""
+async def capability_of(job: Job, engine: Engine, judge: Engine | None, workspace: Workspace) -> Capability:
+    """Check the model, and the judge where it is another one: once in a workspace, and no further than is asked for."""
     known = read_capability(job, workspace)
-    found = await check(engine, job.settings, job.profile, job.lineage, known)
+    found = await check(engine, job.settings, job.profile, job.lineage, known, judge)
     if found != known:
         workspace.write_bytes(job.capability_file, found.model_dump_json(indent=1).encode())
     return found
@@ -78,6 +79,16 @@ def _rescore(model: ResolvedModel) -> Rescore:
     return run
 
 
+def _start(job: Job, start: Callable[[Job], Engine], opened: AsyncExitStack) -> tuple[Engine, Engine | None]:
+    """Start the engine, and connect to the judge where that is another model; both are closed with what is open."""
+    judge = job.judge.connect(Workspace(job.root)) if job.judge else None
+    if judge:
+        opened.push_async_callback(judge.close)
+    engine = start(job)
+    opened.push_async_callback(engine.close)
+    return engine, judge
+
+
 def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> BatchWorker:
     """Return a worker for a job's batches; its engine starts with the first batch.
 
@@ -92,23 +103,21 @@ def batch_worker(job: Job, start: Callable[[Job], Engine] = start_engine) -> Bat
     style = _style(job, workspace)
 
     async def make() -> tuple[Author, Callable[[], Awaitable[None]]]:
-        engine = start(job)
-        if not job.settings.engine.url:
-            drafts.note_precision(engine_precision(job.settings.engine))
-        try:
-            procedure = drafts.procedure() or procedure_of(job, await capability_of(job, engine, workspace))
-        except BaseException:
-            await engine.close()
-            raise
+        async with AsyncExitStack() as opened:
+            engine, judge = _start(job, start, opened)
+            if not job.settings.engine.url:
+                drafts.note_precision(engine_precision(job.settings.engine))
+            procedure = drafts.procedure() or procedure_of(job, await capability_of(job, engine, judge, workspace))
+            stop = opened.pop_all().aclose
         writer: Writer = (
             FreeAuthor(job.settings, job.profile, job.lineage)
             if procedure.mode == "rewrite"
             else EditAuthor(run_encoder, job.settings, job.lineage, procedure.likelihoods)
         )
         author = Author(
-            engine, writer, procedure.judge, run_encoder, style, job.settings, procedure.likelihoods, run_cross
+            engine, writer, procedure.judge, run_encoder, style, job.settings, procedure.likelihoods, run_cross, judge
         )
-        return author, engine.close
+        return author, stop
 
     return BatchWorker(drafts, make, job.settings)
 
@@ -160,11 +169,9 @@ def _check_apart(job: Job, workspace: Workspace) -> Capability:
 
 async def check_first(job: Job) -> None:
     """Check the model before several workers would each do so."""
-    engine = start_engine(job)
-    try:
-        await capability_of(job, engine, Workspace(job.root))
-    finally:
-        await engine.close()
+    async with AsyncExitStack() as opened:
+        engine, judge = _start(job, start_engine, opened)
+        await capability_of(job, engine, judge, Workspace(job.root))
 
 
 def run_check(job: Job) -> None:

@@ -55,11 +55,12 @@ class Endpoint:
             length = next(
                 (int(line.split(":")[1]) for line in head.lower().split("\r\n") if "content-length" in line), 0
             )
-            body = await reader.readexactly(length)
-            self.requests.append(Request(head.split()[1], head, json.loads(body) if body else None))
+            content = await reader.readexactly(length)
+            body = json.loads(content) if content else None
+            self.requests.append(Request(head.split()[1], head, body))
             await asyncio.sleep(self.delay)
             given = self.answers[min(len(self.requests), len(self.answers)) - 1]
-            given = (self.refuses(self.requests[-1].body) if body else None) or given
+            given = (self.refuses(body) if body else None) or given
             if given is HANG:
                 await reader.read()
             else:

@@ -142,6 +142,21 @@ def test_an_endpoint_without_likelihoods_is_asked_for_want_of_better() -> None:
     assert "no likelihoods" in capability.reasons()["judge"]
 
 
+@pytest.mark.parametrize(
+    ("writes", "judges", "mode", "judge"),
+    [(True, True, "rewrite", "yes_no"), (False, True, "edit", "yes_no"), (True, False, "edit", "likelihood")],
+)
+def test_a_judge_of_another_model_judges_and_the_writer_does_the_rest(
+    writes: bool, judges: bool, mode: str, judge: str
+) -> None:
+    writer, other = Model(judges=not judges, writes=writes), Model(judges=judges, likelihoods=False)
+    capability = asyncio.run(check(writer, SETTINGS, PROFILE, LINEAGE, judge=other))
+    assert (capability.mode, capability.judge, capability.likelihoods) == (mode, judge, True)
+    assert set(other.asked) == {"judge"}
+    assert set(writer.asked) == ({"analyse", "write"} if judges else set())
+    assert capability.usage.requests == 1 + len(writer.asked) + len(other.asked)
+
+
 def test_balanced_accuracy_by_hand() -> None:
     assert balanced_accuracy([1, 1, -1, 1], [-1, 1]) == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert balanced_accuracy([1, 1], [1, 1]) == 0.5

@@ -44,11 +44,6 @@ class RelabelJob:
     notes: tuple[str, ...] = ()
 
     @property
-    def dialect_file(self) -> str:
-        """Where it is kept in the workspace which parameters the endpoint takes."""
-        return f"drafts/dialect-{content_id(self.settings.engine.url, self.llm, self.fingerprint)}.json"
-
-    @property
     def check_file(self) -> str:
         """Where the check of the model is kept in the workspace: by all that it depends on."""
         return f"drafts/judge-{content_id(self.llm, self.fingerprint, prompts_version('judge', 'material'))}.json"
