@@ -152,7 +152,7 @@ def test_a_judge_of_another_model_judges_and_the_writer_does_the_rest(
     writer, other = Model(judges=not judges, writes=writes), Model(judges=judges, likelihoods=False)
     capability = asyncio.run(check(writer, SETTINGS, PROFILE, LINEAGE, judge=other))
     assert (capability.mode, capability.judge, capability.likelihoods) == (mode, judge, True)
-    assert set(other.asked) == {"judge"}
+    assert {what.split()[0] for what in other.asked} == {"judge"}
     assert set(writer.asked) == ({"analyse", "write"} if judges else set())
     assert capability.usage.requests == 1 + len(writer.asked) + len(other.asked)
 
