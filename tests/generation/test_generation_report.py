@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from causalneg.config import GateSettings
 from causalneg.generation.reporting.card import COLUMNS, card, size_category
 from causalneg.generation.reporting.difference import marked, shortened
-from causalneg.generation.reporting.examples import Example, evidenced
+from causalneg.generation.reporting.examples import Draw, Example, evidenced
 from causalneg.generation.reporting.examples import example as shown
 from causalneg.generation.reporting.leakage import LeakageReport, Probe
 from causalneg.generation.reporting.page import meaning, page
 from causalneg.generation.reporting.report import GenerationReport, Histogram, Tally, duration, summary
 from causalneg.generation.reporting.surface import Telling
-from causalneg.generation.rows import Procedure
+from causalneg.generation.rows import Procedure, Step
 from causalneg.generation.select import DUPLICATE, FAILED, GATES, MEANINGS, SURPLUS, VIOLATION_SHARE, Case
 from causalneg.markdown import inline
 from causalneg.records import (
@@ -111,19 +111,23 @@ PROCEDURE = Procedure(mode="rewrite", judge="yes_no", likelihoods=False)
 POSITIVE = "It rose on 26 July 1971."
 
 
-def example(
-    row: Negative, query: str = "Which ship?", positive: str = POSITIVE, requirements: Sequence[Requirement] = ()
-) -> Example:
-    analysis = Analysis(
+def analysis_of(row: Negative, requirements: list[Requirement]) -> Analysis:
+    return Analysis(
         id="a",
         query_id=row.query_id,
         positive_id=row.positive_id,
         core_need="The name of the ship.",
         how_positive_answers="It names it.",
         answer_boundary="Another ship does not do.",
-        requirements=list(requirements) or [requirement(2, "It rose in July 1971.", "26 July 1971")],
+        requirements=requirements,
         lineage=LINEAGE,
     )
+
+
+def example(
+    row: Negative, query: str = "Which ship?", positive: str = POSITIVE, requirements: Sequence[Requirement] = ()
+) -> Example:
+    analysis = analysis_of(row, list(requirements) or [requirement(2, "It rose in July 1971.", "26 July 1971")])
     passage = Passage(id=row.positive_id, title="Apollo 15", text=positive)
     return shown(query, passage, Case(row, analysis, PROCEDURE), GateSettings())
 
@@ -531,6 +535,21 @@ def test_an_example_has_all_that_is_shown_of_it() -> None:
     assert next(iter(one.gates)) == "others_met"  # the one that its row names
     assert {"near_copy", "answers"} <= set(one.gates)
     assert (one.core_need, one.answer_boundary) == ("The name of the ship.", "Another ship does not do.")
+
+
+def test_a_few_of_each_gate_are_drawn_whatever_the_order() -> None:
+    rows = [negative(n, [None, "form", "answers"][n % 3]) for n in range(90)]
+    steps = [
+        Step(pair_id=f"i{n}", analysis=analysis_of(rows[n], []), negatives=rows[n : n + 3]) for n in range(0, 90, 3)
+    ]
+    draws = [Draw(0), Draw(0)]
+    for draw, order in zip(draws, (steps, steps[::-1]), strict=True):
+        for step in order:
+            draw.add(step)
+    one, other = ({case.negative.id: case for case in draw.cases(PROCEDURE)} for draw in draws)
+    assert one == other
+    assert Counter(c.negative.rejected_by for c in one.values()) == {None: 12, "form": 2, "answers": 2}
+    assert all(c.analysis.positive_id == c.negative.positive_id for c in one.values())
 
 
 def test_evidence_of_two_requirements_may_overlap() -> None:
