@@ -20,9 +20,9 @@ from causalneg.generation.gates.style import SAMPLE, corpus_style
 from causalneg.generation.job import JUDGE, Job, determines, inputs_of, prepare
 from causalneg.generation.pairs import train_pairs
 from causalneg.generation.plan import say_dialect, show_plan
-from causalneg.generation.reporting.report import ACCEPTED
 from causalneg.generation.reporting.summary import REPORT, Summary
 from causalneg.generation.rows import Usage
+from causalneg.generation.select import ACCEPTED
 from causalneg.generation.stream import run_batches
 from causalneg.generation.worker import complete_drafts, read_capability, style_file
 from causalneg.models import ResolvedModel

@@ -86,7 +86,7 @@ def test_scores_that_need_the_llm_open_their_pairs_for_the_last_step_alone(draft
 def test_a_gate_that_is_added_later_rejects_old_drafts(drafts: Drafts, monkeypatch: pytest.MonkeyPatch) -> None:
     without(drafts, "query_logprob")
     known = {n.rejected_by for _, steps in decided(drafts, GenerateSettings()) for s in steps for n in s.negatives}
-    new = Gate("surprise", "query_logprob", high=lambda _: -10.0, asks=True)
+    new = Gate("surprise", "query_logprob", "surprises", high=lambda _: -10.0, asks=True)
     monkeypatch.setattr(select, "GATES", (new, *select.GATES))
     with pytest.raises(MissingScoreError, match="query_logprob"):
         list(decided(drafts, GenerateSettings()))

@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -14,15 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from causalneg.config import GateSettings
 from causalneg.generation.reporting.card import COLUMNS, card, size_category
+from causalneg.generation.reporting.difference import marked, shortened
+from causalneg.generation.reporting.examples import Draw, Example, evidenced
+from causalneg.generation.reporting.examples import example as shown
 from causalneg.generation.reporting.leakage import LeakageReport, Probe
-from causalneg.generation.reporting.page import GATES, Example, marked, meaning, page, shortened
+from causalneg.generation.reporting.page import meaning, page
 from causalneg.generation.reporting.report import GenerationReport, Histogram, Tally, duration, summary
 from causalneg.generation.reporting.surface import Telling
-from causalneg.generation.select import DUPLICATE, SURPLUS, VIOLATION_SHARE
-from causalneg.generation.select import GATES as ASKED
+from causalneg.generation.rows import Procedure, Step
+from causalneg.generation.select import DUPLICATE, FAILED, GATES, MEANINGS, SURPLUS, VIOLATION_SHARE, Case
 from causalneg.markdown import inline
 from causalneg.records import (
+    Analysis,
     Change,
     Edit,
     Facet,
@@ -34,6 +40,7 @@ from causalneg.records import (
     Operation,
     Outcome,
     Passage,
+    Requirement,
     Source,
     ViolationType,
     content_id,
@@ -96,14 +103,39 @@ def failure(number: int, kind: str, retryable: bool = False, message: str = "") 
     )
 
 
-def example(row: Negative, query: str = "Which ship?", positive: str = "It rose on 26 July 1971.") -> Example:
-    return Example(query, Passage(id=row.positive_id, title="Apollo 15", text=positive), row)
+def requirement(number: int, content: str, evidence: str, critical: bool = True) -> Requirement:
+    return Requirement(id=number, facet=Facet.ENTITY, content=content, evidence=evidence, critical=critical)
+
+
+PROCEDURE = Procedure(mode="rewrite", judge="yes_no", likelihoods=False)
+POSITIVE = "It rose on 26 July 1971."
+
+
+def analysis_of(row: Negative, requirements: list[Requirement]) -> Analysis:
+    return Analysis(
+        id="a",
+        query_id=row.query_id,
+        positive_id=row.positive_id,
+        core_need="The name of the ship.",
+        how_positive_answers="It names it.",
+        answer_boundary="Another ship does not do.",
+        requirements=requirements,
+        lineage=LINEAGE,
+    )
+
+
+def example(
+    row: Negative, query: str = "Which ship?", positive: str = POSITIVE, requirements: Sequence[Requirement] = ()
+) -> Example:
+    analysis = analysis_of(row, list(requirements) or [requirement(2, "It rose in July 1971.", "26 July 1971")])
+    passage = Passage(id=row.positive_id, title="Apollo 15", text=positive)
+    return shown(query, passage, Case(row, analysis, PROCEDURE), GateSettings())
 
 
 def drawn(seed: int, pairs: int) -> tuple[list[Outcome], list[tuple[Negative, Facet]], list[Failure]]:
     """Return the rows of a run that never was."""
     choose = random.Random(seed)  # noqa: S311 - no secret
-    gates = [gate.name for gate in ASKED] + [DUPLICATE]
+    gates = [gate.name for gate in GATES] + [DUPLICATE]
     outcomes, negatives, failures = [], [], []
     for pair in range(pairs):
         if choose.random() < 0.2:
@@ -140,6 +172,9 @@ def reported(
         tally.add_outcome(one)
     for row, facet in negatives:
         tally.add_negative(row, facet)
+    pairs = Counter(row.positive_id for row, _ in negatives)
+    for pair in pairs:
+        tally.add_pair([row for row, _ in negatives if row.positive_id == pair])
     for failed in failures:
         tally.add_failure(failed)
     return tally.report(**FACTS | facts)
@@ -254,7 +289,8 @@ def test_a_fact_that_is_missing_or_unknown_is_refused() -> None:
 
 
 def test_a_report_is_read_back_from_json() -> None:
-    report = reported(*drawn(3, 30), leakage=leakage_report())
+    rows = [example(negative(0)), example(negative(1, "form"))]
+    report = reported(*drawn(3, 30), leakage=leakage_report(), examples=rows)
     assert GenerationReport.model_validate(json.loads(report.model_dump_json())) == report
 
 
@@ -396,20 +432,27 @@ def test_the_page_escapes_texts_and_loads_nothing() -> None:
         mode_reason=HOSTILE,
         model=HOSTILE,
     )
-    seen = Seen(page(report, [example(row, query=HOSTILE, positive=HOSTILE) for row in rows]))
-    assert {"script", "img", "iframe", "link", "object"}.isdisjoint(seen.tags)
+    hostile = [requirement(2, HOSTILE, HOSTILE), requirement(3, HOSTILE, "script")]
+    examples = [example(row, HOSTILE, HOSTILE, hostile) for row in rows]
+    html = page(report.model_copy(update={"examples": examples}))
+    seen = Seen(html)
+    assert {"img", "iframe", "link", "object"}.isdisjoint(seen.tags)
+    assert re.findall(r"<script.*?</script>", html, re.DOTALL) == re.findall(
+        r"<script.*?</script>", page(reported([], [], [])), re.DOTALL
+    )
+    assert seen.tags.count("script") == 1
     assert all(address.startswith("#") for address in seen.addresses)
-    assert seen.text.count(HOSTILE) >= 15
+    assert seen.text.count(HOSTILE) >= 20
     assert len(seen.ids) == len(set(seen.ids))
-    html = page(report, [])
     assert "url(http" not in html
     assert "@import" not in html
 
 
 def test_names_in_charts_are_text() -> None:
     kinds = {HOSTILE: Probe(auc=0.6, low=0.5, high=0.7, mined=20, generated=20, queries=10), "edit": None}
-    html = page(reported([], [], [], leakage=leakage_report(by_mode=kinds)), [])
-    assert {"script", "img"}.isdisjoint(Seen(html).tags)
+    html = page(reported([], [], [], leakage=leakage_report(by_mode=kinds)))
+    assert Seen(html).tags.count("script") == 1
+    assert "img" not in Seen(html).tags
     charts = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
     assert len(charts) == 2
     for svg in charts:
@@ -433,7 +476,7 @@ def test_the_page_says_what_was_counted() -> None:
     report = reported(
         outcomes, [(r, Facet.ENTITY) for r in rows], [failure(2, "timeout", True)], leakage=leakage_report()
     )
-    html = page(report, [example(row) for row in rows])
+    html = page(report.model_copy(update={"examples": [example(row) for row in rows]}))
     text = Seen(html).line
     assert "1 of 3 generated negatives passed every gate; they belong to 1 of 3 pairs" in text
     assert "1 pair failed" in text
@@ -444,29 +487,149 @@ def test_the_page_says_what_was_counted() -> None:
     assert "but for 10 generated ones" in text
     assert "«notably» generated 30 2 0.60" in text
     assert "<del>26 July 1971</del> <ins>7 August 1969</ins>" in html
-    assert "requirement 2 (broken) -1.25" in text
+    assert "It rose in July 1971. target evidence: 26 July 1971 entity critical not met -1.25" in text
     assert "hardness 0.75" in text
     assert "target met it is so" in text
     assert "timeout 1 1 timeout" in text
 
 
+def judged_example(rejected_by: str | None = "others_met") -> Example:
+    requirements = [
+        requirement(1, "Speaks of Apollo 15.", "Apollo 15"),
+        requirement(2, "It rose in July 1971.", "26 July 1971"),
+        requirement(3, "Names the ship.", "USS Okinawa  took them up"),
+        requirement(4, "Says who.", "three men", critical=False),
+    ]
+    row = negative(
+        0,
+        rejected_by,
+        mode="rewrite",
+        origin="rewritten_candidate",
+        judgements=[
+            Judgement(requirement_id=1, score=-3.0),
+            Judgement(requirement_id=2, score=-2.5),
+            Judgement(requirement_id=3, score=-4.0, moot=True),
+        ],
+        scores={"others_met": -3.0, "target_met": -2.5, "answers": 1.5, "overlap": 1.0},
+    )
+    text = f"{POSITIVE} USS Okinawa took them up, all three men. " + "More of it. " * 200
+    return example(row, "Which ship took them up?", text, requirements)
+
+
+def test_an_example_has_all_that_is_shown_of_it() -> None:
+    one = Example.model_validate_json(judged_example().model_dump_json())
+    assert [(r.verdict, r.score, r.broken) for r in one.requirements] == [
+        ("not met", -3.0, False),
+        ("not met", -2.5, True),
+        ("moot", -4.0, False),
+        ("not judged", None, False),
+    ]
+    whole = one.positive.full_text
+    assert [[whole[a:b] for a, b in r.spans] for r in one.requirements] == [
+        ["Apollo 15"],
+        ["26 July 1971"],
+        ["USS Okinawa took them up"],
+        ["three men"],
+    ]
+    assert "".join(stretch.text for stretch in evidenced(whole, one.requirements)) == whole
+    assert next(iter(one.gates)) == "others_met"  # the one that its row names
+    assert {"near_copy", "answers"} <= set(one.gates)
+    assert (one.core_need, one.answer_boundary) == ("The name of the ship.", "Another ship does not do.")
+
+
+def test_a_few_of_each_gate_are_drawn_whatever_the_order() -> None:
+    rows = [negative(n, [None, "form", "answers"][n % 3]) for n in range(90)]
+    steps = [
+        Step(pair_id=f"i{n}", analysis=analysis_of(rows[n], []), negatives=rows[n : n + 3]) for n in range(0, 90, 3)
+    ]
+    draws = [Draw(0), Draw(0)]
+    for draw, order in zip(draws, (steps, steps[::-1]), strict=True):
+        for step in order:
+            draw.add(step)
+    one, other = ({case.negative.id: case for case in draw.cases(PROCEDURE)} for draw in draws)
+    assert one == other
+    assert Counter(c.negative.rejected_by for c in one.values()) == {None: 12, "form": 2, "answers": 2}
+    assert all(c.analysis.positive_id == c.negative.positive_id for c in one.values())
+
+
+def test_evidence_of_two_requirements_may_overlap() -> None:
+    requirements = [requirement(1, "a", "on 26 July"), requirement(2, "b", "26 July 1971"), requirement(3, "c", "gone")]
+    one = example(negative(0), requirements=requirements)
+    pieces = [(s.text, s.requirements) for s in evidenced(one.positive.full_text, one.requirements)]
+    assert pieces[1:4] == [("on ", [1]), ("26 July", [1, 2]), (" 1971", [2])]
+    assert "".join(text for text, _ in pieces) == one.positive.full_text
+
+
+def test_the_page_shows_requirements_the_whole_positive_and_every_gate() -> None:
+    one = judged_example()
+    rows = [(one.negative, Facet.ENTITY), (negative(1, "others_met"), Facet.ENTITY)]
+    html = page(reported([], rows, [], examples=[one]))
+    text = Seen(html).line
+    assert text.count("More of it.") >= 200
+    assert "core need The name of the ship. answer boundary Another ship does not do." in text
+    assert "1 Speaks of Apollo 15. evidence: Apollo 15 entity critical not met -3.00" in text
+    assert "2 It rose in July 1971. target evidence: 26 July 1971 entity critical not met -2.50" in text
+    assert "3 Names the ship. evidence: USS Okinawa took them up entity critical moot -4.00" in text
+    assert "4 Says who. evidence: three men entity not judged" in text
+    assert "<mark>26 July 1971</mark><sup>2</sup>" in html
+    assert "answers the query yes +1.50" in text
+    assert "rewritten candidate" in text
+    assert "near copy overlap 1 is above" in text
+    assert "1 of 2 negatives, drawn by seed" in text
+    assert "1 of 2 shown" in text
+
+
+def test_the_page_can_be_filtered_and_is_whole_without_a_script() -> None:
+    rows = [judged_example(), example(negative(1))]
+    html = page(reported([], [(one.negative, Facet.ENTITY) for one in rows], [], examples=rows))
+    articles = re.findall(r'<article data-gates="([^"]*)" data-violation="([^"]*)">', html)
+    assert articles[0] == ("accepted", "temporal_violation")
+    assert set(articles[1][0].split()) == set(rows[0].gates)
+    choices = set(re.findall(r'<option value="([^"]*)">', html))
+    assert choices == {"", "accepted", "temporal_violation", *rows[0].gates}
+    assert re.search(r'<div id="filters"[^>]* hidden>', html)  # of no use without the script
+
+
+def test_a_very_long_text_does_not_make_the_page_long() -> None:
+    row = negative(0, text="word " * 50_000)
+    html = page(reported([], [(row, Facet.ENTITY)], [], examples=[example(row, positive="other " * 50_000)]))
+    assert len(html) < 100_000
+
+
+def test_how_negatives_of_a_pair_differ() -> None:
+    kinds = [(2, "entity_shift", 0.9), (3, "entity_shift", 0.25), (2, "negation", 0.5)]
+    rows = [negative(n, requirement_id=r, violation=v, scores={"hardness": h}) for n, (r, v, h) in enumerate(kinds)]
+    other = [negative(3, scores={"hardness": 0.5}), negative(4, scores={"hardness": 0.5}), negative(5, "form")]
+    alone = [negative(6), negative(7, "form")]
+    report = reported([], [(row, Facet.ENTITY) for row in [*rows, *other, *alone]], [])
+    assert report.diversity.requirements == {2: {1: 1}, 3: {2: 1}}
+    assert report.diversity.violations == {2: {1: 1}, 3: {2: 1}}
+    assert report.diversity.hardness_spread == [1, 0, 0, 1, 0]
+    text = Seen(page(report)).line
+    assert "3 1 2.00 2.00" in text
+    assert "0.6 to 0.8 1" in text
+    assert report.accepted_by["origin"] == {"edited_positive": 6}
+
+
 @pytest.mark.parametrize("leakage", [None, leakage_report(overall=None, surface=None, by_violation={}, telling=[])])
 def test_a_page_and_a_card_of_nothing(leakage: LeakageReport | None) -> None:
     report = reported([], [], [], leakage=leakage)
-    (svg,) = re.findall(r"<svg.*?</svg>", page(report, []), flags=re.DOTALL)
+    (svg,) = re.findall(r"<svg.*?</svg>", page(report), flags=re.DOTALL)
     ElementTree.fromstring(svg)  # noqa: S314 - our own
-    assert "None was accepted." in card(report, [], None, "empty")
+    assert "None was accepted." in card(report, None, "empty")
 
 
 def test_page_and_card_are_the_same_in_every_run() -> None:
-    report = reported(*drawn(4, 20), leakage=leakage_report())
     rows = [example(negative(0)), example(negative(1, "form"))]
-    assert page(report, rows) == page(report, rows)
-    assert card(report, rows, None, "n") == card(report, rows, None, "n")
+    report = reported(*drawn(4, 20), leakage=leakage_report(), examples=rows)
+    assert page(report) == page(report)
+    assert card(report, None, "n") == card(report, None, "n")
 
 
 def test_every_gate_has_its_words() -> None:
-    assert {gate.name for gate in ASKED} | {DUPLICATE, SURPLUS, VIOLATION_SHARE} <= set(GATES)
+    assert {gate.name for gate in GATES} | {DUPLICATE, SURPLUS, VIOLATION_SHARE, FAILED} <= set(MEANINGS)
+    assert all(MEANINGS.values())
+    assert [meaning(gate.name) for gate in GATES] == [gate.meaning for gate in GATES]
     assert meaning("some_gate") == "some gate"
 
 
@@ -481,7 +644,7 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
 def test_the_front_matter_is_yaml_whatever_the_names() -> None:
     report = reported(*drawn(5, 40))
     name = 'no: "one"\n---\nlicense: mit # '
-    matter, body = front_matter(card(report, [], 'cc-by-4.0: "x"', name, language="en"))
+    matter, body = front_matter(card(report, 'cc-by-4.0: "x"', name, language="en"))
     assert matter["license"] == 'cc-by-4.0: "x"'
     assert matter["pretty_name"] == " ".join(name.split())
     assert matter["language"] == ["en"]
@@ -491,12 +654,12 @@ def test_the_front_matter_is_yaml_whatever_the_names() -> None:
 
 
 def test_a_licence_that_is_not_known_is_asked_for() -> None:
-    matter, body = front_matter(card(reported([], [], []), [], None, "n"))
+    matter, body = front_matter(card(reported([], [], []), None, "n"))
     assert matter["license"] == "unknown"
     assert matter["language"] == ["und"]
     assert "source's licence holds" in " ".join(body.split())
     assert "fill it in" in body
-    assert "Unknown" not in card(reported([], [], []), [], "mit", "n")
+    assert "Unknown" not in card(reported([], [], []), "mit", "n")
 
 
 def test_the_card_says_what_was_counted() -> None:
@@ -505,7 +668,7 @@ def test_the_card_says_what_was_counted() -> None:
     report = reported(
         outcomes, [(r, Facet.ENTITY) for r in rows], [failure(1, "timeout")], leakage=leakage_report(), seconds=3.0
     )
-    body = card(report, [example(row) for row in rows], None, "n")
+    body = card(report.model_copy(update={"examples": [example(row) for row in rows]}), None, "n")
     assert "1 of 3 passed every" in body
     assert "| target met | 1 | 33.3 % | still meets the requirement that it should break |" in body
     assert "| temporal violation | 3 | 1 | 33.3 % |" in body
@@ -520,7 +683,8 @@ def test_the_card_says_what_was_counted() -> None:
 def test_the_card_runs_and_renders_nothing_of_the_texts() -> None:
     rows = [negative(0, text=HOSTILE, requirement=HOSTILE, explanation=HOSTILE), negative(1, "form", reason=HOSTILE)]
     report = reported([], [(row, Facet.ENTITY) for row in rows], [], model=HOSTILE, mode_reason=HOSTILE)
-    text = card(report, [example(row, query=HOSTILE, positive=HOSTILE) for row in rows], HOSTILE, HOSTILE)
+    examples = [example(row, query=HOSTILE, positive=HOSTILE) for row in rows]
+    text = card(report.model_copy(update={"examples": examples}), HOSTILE, HOSTILE)
     body = front_matter(text)[1]
     assert "<script" not in body
     assert "<img" not in body

@@ -12,7 +12,7 @@ from causalneg.config import GateSettings, GenerateSettings
 from causalneg.generation.drafts import Drafts
 from causalneg.generation.finish import decided, kept_shares
 from causalneg.generation.rows import Procedure, Step
-from causalneg.generation.select import GATES, Case, Gate, MissingScoreError, lacking, rejection, select
+from causalneg.generation.select import GATES, Case, Gate, MissingScoreError, lacking, rejection, rejections, select
 from causalneg.records import (
     Analysis,
     Edit,
@@ -193,6 +193,18 @@ def test_a_reason_says_what_was_found() -> None:
     (decided_row,) = selected([row], GenerateSettings())
     assert (decided_row.verdict, decided_row.rejected_by) == ("rejected", "answer_left")
     assert decided_row.reason == "answer_left 2 is above 0: 1867, Otto"
+
+
+def test_the_reason_names_the_other_requirement_that_is_broken() -> None:
+    judgements = [
+        Judgement(requirement_id=n, score=score, moot=moot)
+        for n, score, moot in [(1, -9.0, False), (2, -8.0, True), (3, -0.5, False), (4, 2.0, False)]
+    ]
+    row = negative(others_met=-0.5).model_copy(update={"judgements": judgements})
+    (decided_row,) = selected([row], GenerateSettings())
+    assert decided_row.reason == "others_met -0.5 is below 0: 3"
+    answering = Case(row.model_copy(update={"scores": row.scores | {"answers": 3.0}}), ANALYSIS, ASKED)
+    assert list(rejections(answering, GateSettings())) == ["answers", "others_met"]
 
 
 def test_different_requirements_come_first() -> None:

@@ -1,23 +1,16 @@
 """The data-set card of generated negatives: a README.md that says what they are, as the Hugging Face Hub reads it."""
 
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
 from causalneg import __version__
-from causalneg.generation.reporting.page import (
-    Example,
-    by_verdict,
-    duration,
-    judging,
-    marked,
-    meaning,
-    plain,
-    shortened,
-)
-from causalneg.generation.reporting.report import ACCEPTED, GenerationReport
+from causalneg.generation.reporting.difference import marked, shortened
+from causalneg.generation.reporting.examples import Example, by_verdict
+from causalneg.generation.reporting.page import judging, meaning, plain
+from causalneg.generation.reporting.report import GenerationReport, duration
+from causalneg.generation.select import ACCEPTED
 from causalneg.markdown import inline
 
 # What each column of a negative holds.
@@ -78,7 +71,6 @@ def front_matter(report: GenerationReport, licence: str | None, name: str, langu
 
 def card(
     report: GenerationReport,
-    examples: Sequence[Example],
     licence: str | None,
     name: str,
     language: str | None = None,
@@ -86,8 +78,7 @@ def card(
     """Return the card of a data set of generated negatives.
 
     Args:
-        report: what was made.
-        examples: negatives to show; the accepted ones come first.
+        report: what was made, with negatives to show.
         licence: licence of the data set as the Hub names it; unknown when unset, and the card asks for it.
         name: of the data set.
         language: code of its language; undetermined when unset.
@@ -109,7 +100,7 @@ def card(
     template = environment.from_string(
         files("causalneg.generation.reporting").joinpath("card.md.j2").read_text("utf-8")
     )
-    shown = by_verdict(examples)
+    shown = by_verdict(report.examples)
     accepted = shown.pop(ACCEPTED, [])
     matter = yaml.safe_dump(
         front_matter(report, licence, name, language), sort_keys=False, allow_unicode=True, width=1_000

@@ -2,64 +2,27 @@
 
 import io
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from causalneg.generation.reporting.difference import abridged, marked, shortened
+from causalneg.generation.reporting.examples import by_verdict, evidenced
 from causalneg.generation.reporting.leakage import STRONG_AUC, LeakageReport, Probe
-from causalneg.generation.reporting.report import ACCEPTED, GenerationReport, Histogram, duration, summary
-from causalneg.records import Negative, Passage
+from causalneg.generation.reporting.report import GenerationReport, Histogram, duration, summary
+from causalneg.generation.select import ACCEPTED, MEANINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#2f7fd1", "#d9822b", "#2da44e", "#cf222e", "#8b949e"
 _SPACING = {"fontsize": 9, "borderaxespad": 0, "columnspacing": 1.0, "handlelength": 1.3, "handletextpad": 0.4}
+_LONGEST = 400  # words of a stretch of text shown at its beginning, and at its end: bounds the page
 _JUDGES = {"yes_no": "asked yes or no", "likelihood": "by likelihood"}
-
-# What each gate asks, in the page's words.
-GATES = {
-    ACCEPTED: "passed every gate",
-    "length": "too short or too long beside the positive",
-    "form": "not a clean passage: broken off, garbled, or talking about itself",
-    "dangling": "a sentence points back to one that is gone",
-    "style": "does not read like the corpus: its length, punctuation or kinds of words are too far off",
-    "intended_change": "more changed than the edit was meant to change",
-    "near_copy": "nearly the words of a known positive",
-    "reference_copied": "nearly the words of a mined negative",
-    "query_copied": "repeats the query's words, which the positive does not",
-    "answer_replaced": "puts another answer in the place of the right one: a wrong answer still answers",
-    "edits_answer": "leaves the statement of the answer as it was",
-    "details_left": "keeps too many of the details by which the positive meets the query",
-    "answer_left": "still holds the answer, or part of it",
-    "failed": "could not be judged",
-    "candidates_left": "a sentence went, but what is left may still hold the answer",
-    "answers": "answers the query after all, wholly or in part, or lets the answer be worked out",
-    "target_met": "still meets the requirement that it should break",
-    "target_unsure": "may still meet the requirement that it should break",
-    "others_met": "breaks another critical requirement, too",
-    "target_likely": "makes the requirement that it should break too likely",
-    "others_likely": "makes another critical requirement too unlikely",
-    "likelihood": "makes the query about as likely as the positive does: it may still answer",
-    "replacement": "makes the query too likely for a passage with other details: a reader may take the answer",
-    "fluency": "reads worse than the positive",
-    "positive_aware": "scores too near the positive, or above it, under the base encoder",
-    "positive_aware_judged": "scores farther above the positive than the settings allow, under the base encoder",
-    "too_easy": "too far from the query beside the positive to teach anything",
-    "cross_encoder": "scores too near the positive, or above it, under the cross-encoder",
-    "hardness": "too easy or too hard beside the mined negatives",
-    "duplicate": "nearly the words of another accepted negative",
-    "negatives_per_query": "passed, but enough others were taken for the pair",
-    "max_violation_share": "passed, but there are too many of this kind of violation",
-}
 
 
 def meaning(gate: str) -> str:
     """Return what it means to be rejected by a gate, or its name where nobody wrote that down."""
-    return GATES.get(gate, plain(gate))
+    return MEANINGS.get(gate, plain(gate))
 
 
 def judging(judge: str) -> str:
@@ -70,15 +33,6 @@ def judging(judge: str) -> str:
 def plain(name: str) -> str:
     """Return an internal name as words."""
     return name.replace("_", " ")
-
-
-@dataclass(frozen=True)
-class Example:
-    """A generated negative with the texts that it is read beside; its verdict says where it is shown."""
-
-    query: str
-    positive: Passage
-    negative: Negative
 
 
 # Charts
@@ -187,15 +141,7 @@ def _used(histogram: Histogram) -> tuple[float, float]:
 # The page
 
 
-def by_verdict(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    """Return examples by the gate that rejected them, or `accepted`, in the order given."""
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[example.negative.rejected_by or ACCEPTED].append(example)
-    return dict(groups)
-
-
-def page(report: GenerationReport, examples: Sequence[Example]) -> str:
+def page(report: GenerationReport) -> str:
     """Return the report as one HTML page that needs nothing else."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -207,14 +153,17 @@ def page(report: GenerationReport, examples: Sequence[Example]) -> str:
         files("causalneg.generation.reporting").joinpath("report.html.j2").read_text("utf-8")
     )
     leakage = report.leakage
-    shown = by_verdict(examples)
+    shown = by_verdict(report.examples)
     return template.render(
         report=report,
         rows=summary(report),
         duration=duration,
         marked=marked,
-        accepted_examples=shown.pop(ACCEPTED, []),
-        rejected_examples={gate: shown[gate] for gate in report.verdicts if gate in shown},
+        evidenced=evidenced,
+        gates=sorted({gate for one in report.examples for gate in one.gates}),
+        violations=sorted({one.negative.violation for one in report.examples}),
+        examples={gate: shown[gate] for gate in sorted(report.verdicts, key=ACCEPTED.__ne__) if gate in shown},
+        LONGEST=_LONGEST,
         leakage_chart=Markup(leakage_chart(leakage)) if leakage else "",  # noqa: S704 - drawn from numbers and kinds
         too_few=too_few(leakage) if leakage else [],
         scores_chart=Markup(scores_chart(report)),  # noqa: S704 - drawn from numbers alone

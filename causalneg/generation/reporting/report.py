@@ -2,19 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from causalneg.generation.reporting.diversity import Diversity, DiversityTally
+from causalneg.generation.reporting.examples import Example
 from causalneg.generation.reporting.leakage import LeakageReport
+from causalneg.generation.select import ACCEPTED
 from causalneg.margins import relative_score
 from causalneg.records import Facet, Failure, Mined, Negative, Outcome
 
 _BINS = {"hardness": np.linspace(0, 1, 21), "relative_score": np.linspace(0, 1.5, 61)}
 _GROUPS = ("accepted", "rejected", "mined")
-ACCEPTED = "accepted"  # stands beside the names of the gates
 UNKNOWN_GATE = "unnamed"
 
 
@@ -82,6 +84,7 @@ class Facts(BaseModel):
         judge_reason: why so, in words.
         seconds: time that generating all of the pairs took, resumed runs together; None where it is not known.
         leakage: how far the source of the accepted negatives shows, if it was measured.
+        examples: a few negatives of each verdict, with all that they are read beside.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -97,6 +100,7 @@ class Facts(BaseModel):
     judge_reason: str = ""
     seconds: float | None = None
     leakage: LeakageReport | None = None
+    examples: list[Example] = []
 
 
 class GenerationReport(Facts):
@@ -113,6 +117,7 @@ class GenerationReport(Facts):
         accepted_by: accepted negatives by violation, facet of the broken requirement, mode, operation and origin.
         hardness: share of the query's mined negatives that score below a negative.
         relative_score: score as a share of the positive's, 1 where they are equal.
+        diversity: how the accepted negatives of a pair differ.
         tokens: what was asked of the LLM.
     """
 
@@ -126,6 +131,7 @@ class GenerationReport(Facts):
     accepted_by: dict[str, dict[str, int]]
     hardness: Histogram
     relative_score: Histogram
+    diversity: Diversity
     tokens: Tokens
 
     @property
@@ -190,6 +196,7 @@ class Tally:
         self._by_mode: Counter[tuple[str, str]] = Counter()
         self._accepted_by: Counter[tuple[str, str]] = Counter()
         self._bins = {name: _Bins(edges) for name, edges in _BINS.items()}
+        self._diversity = DiversityTally()
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Count what became of a pair, and what it cost."""
@@ -226,6 +233,10 @@ class Tally:
         if accepted:
             self._accepted_by.update(_properties(negative, facet))
 
+    def add_pair(self, negatives: Sequence[Negative]) -> None:
+        """Count how the negatives of one pair differ."""
+        self._diversity.add(negatives)
+
     def add_mined(self, row: Mined) -> None:
         """Count an accepted mined negative, to compare scores with.
 
@@ -260,6 +271,7 @@ class Tally:
             accepted_by=_nested(self._accepted_by),
             hardness=self._bins["hardness"].histogram(),
             relative_score=self._bins["relative_score"].histogram(),
+            diversity=self._diversity.result(),
             tokens=self._tokens(given.seconds),
         )
 

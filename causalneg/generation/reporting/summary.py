@@ -11,37 +11,17 @@ from causalneg.examples import accepted
 from causalneg.generation.capability import Capability
 from causalneg.generation.job import Job
 from causalneg.generation.reporting.card import card
+from causalneg.generation.reporting.examples import Draw, Example, example
 from causalneg.generation.reporting.leakage import LeakageReport, SourcedText, draw_mined, draw_queries, leakage
-from causalneg.generation.reporting.page import Example, page
+from causalneg.generation.reporting.page import page
 from causalneg.generation.reporting.report import GenerationReport, Tally, summary
 from causalneg.generation.rows import Procedure, Step
-from causalneg.records import Mined, Negative, Outcome, Query, content_id, from_table
+from causalneg.records import Mined, Negative, Outcome, Query, from_table
 from causalneg.workspace import Workspace
 
 REPORT = "negatives/report"
 CARD = "negatives/README.md"
 _PROBED = 1_000  # generated negatives that the probe of the source looks at, and as many mined ones
-_EXAMPLES = {"accepted": 12, "rejected": 2}  # shown; of the rejected, by each gate
-
-
-class _Draw:
-    """A seeded draw of a few rows of each kind from a stream."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._held: dict[str, list[tuple[str, Negative]]] = defaultdict(list)
-
-    def add(self, negative: Negative) -> None:
-        """Look at a row; it stays if its hash is among the lowest of its kind."""
-        kind = negative.rejected_by or "accepted"
-        held = self._held[kind]
-        held.append((content_id(self._seed, negative.id), negative))
-        held.sort(key=lambda row: row[0])
-        del held[_EXAMPLES[negative.verdict] :]
-
-    def rows(self) -> list[Negative]:
-        """Return what was drawn."""
-        return [negative for held in self._held.values() for _, negative in held]
 
 
 class Summary:
@@ -55,7 +35,7 @@ class Summary:
 
     def __init__(self, workspace: Workspace, job: Job, seed: int) -> None:
         self._workspace, self._job, self._seed = workspace, job, seed
-        self._tally, self._draw = Tally(), _Draw(seed)
+        self._tally, self._draw = Tally(), Draw(seed)
         self._generated: Counter[str] = Counter()  # accepted negatives of each query
 
     def add(self, outcomes: Sequence[Outcome], steps: Sequence[Step]) -> None:
@@ -69,7 +49,8 @@ class Summary:
             facets = {r.id: r.facet for r in step.analysis.requirements} if step.analysis else {}
             for negative in step.negatives:
                 self._tally.add_negative(negative, facets.get(negative.requirement_id))
-                self._draw.add(negative)
+            self._tally.add_pair(step.negatives)
+            self._draw.add(step)
 
     def write(
         self, seconds: float | None, procedure: Procedure | None, capability: Capability | None, report: Reporter
@@ -92,21 +73,22 @@ class Summary:
             judge_reason=reasons.get("judge", "") if settings.judge == "auto" else "set by the settings",
             seconds=seconds,
             leakage=self._leakage(report),
+            examples=self._examples(procedure),
         )
-        examples = self._examples()
         name = self._workspace.root.rsplit("/", 1)[-1]
         self._workspace.write_bytes(f"{REPORT}.json", result.model_dump_json(indent=1).encode())
-        self._workspace.write_bytes(f"{REPORT}.html", page(result, examples).encode())
-        self._workspace.write_bytes(CARD, card(result, examples, settings.licence, name).encode())
+        self._workspace.write_bytes(f"{REPORT}.html", page(result).encode())
+        self._workspace.write_bytes(CARD, card(result, settings.licence, name).encode())
         report.table("What generate made", ["what", "value"], summary(result))
         return result
 
-    def _examples(self) -> list[Example]:
-        rows = self._draw.rows()
-        positives = self._workspace.passages({n.positive_id for n in rows})
-        wanted = {n.query_id for n in rows}
+    def _examples(self, procedure: Procedure | None) -> list[Example]:
+        drawn = self._draw.cases(procedure)
+        positives = self._workspace.passages({c.negative.positive_id for c in drawn})
+        wanted = {c.negative.query_id for c in drawn}
         queries = {q.id: q.text for q in self._workspace.read_rows("queries", Query) if q.id in wanted}
-        return [Example(queries[n.query_id], positives[n.positive_id], n) for n in rows]
+        gates = self._job.settings.gates
+        return [example(queries[c.negative.query_id], positives[c.negative.positive_id], c, gates) for c in drawn]
 
     def _mined(self, queries: set[str]) -> dict[str, list[str]]:
         """Return the ids of the passages that were mined for some queries."""
