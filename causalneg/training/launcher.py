@@ -226,7 +226,7 @@ def _stop_for_good(root: str) -> "UserCallback":
 
     class StopForGood(UserCallback):
         def after_exception(self, run_context: object, worker_exceptions: object) -> None:
-            workspace = Workspace(root)
+            workspace = Workspace(root, building="train")
             if workspace.exists(_GIVEN_UP):  # an error raised here ends the run, and with it the other workers
                 raise UserError(json.loads(workspace.read_bytes(_GIVEN_UP)))
 
