@@ -136,9 +136,10 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(calm: Path, ki
 
 
 def test_an_interrupted_command_ends_with_its_workers_and_goes_on_where_it_was(calm: Path, killed: Path) -> None:
+    step = 0
     for number in (signal.SIGTERM, signal.SIGINT):
         driver = start(*_command(killed), stderr=subprocess.PIPE)
-        _wait_for_checkpoint(killed, driver)
+        step = _wait_for_checkpoint(killed, driver, beyond=step)
         check_interrupted(driver, number)
     assert start(*_command(killed)).wait() == 0
     _same(calm, killed)

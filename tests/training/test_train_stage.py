@@ -71,12 +71,12 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         wrong = {"encoder.lora_rank": 2, "encoder.lora_targets": ["no_such_layer"], "workers": 2}
         with pytest.raises(UserError, match="no_such_layer"):
             run(_config(workspace, **wrong), workspace, Reporter(io.StringIO()))
-        assert json.loads(workspace.read_bytes("checkpoints/starts.json")) == [0]  # Ray started no workers anew
+        assert json.loads(workspace.read_bytes("building/train/checkpoints/starts.json")) == [0]  # Ray started no workers anew
 
         broken = {"learning_rate": 1e30, "warmup": 0.0, "workers": 2}
         with pytest.raises(UserError, match=r"NaN or infinite at step 2: lower train\.learning_rate"):
             run(_config(workspace, **broken), workspace, Reporter(io.StringIO()))
-        assert json.loads(workspace.read_bytes("checkpoints/starts.json")) == [0]
+        assert json.loads(workspace.read_bytes("building/train/checkpoints/starts.json")) == [0]
 
         output = io.StringIO()
         one = run(_config(workspace), workspace, Reporter(output))
