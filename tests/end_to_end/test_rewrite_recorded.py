@@ -1,6 +1,5 @@
 """Rewrite mode through Ray and HTTP, with recorded answers of a strong writer: what it makes, and always the same."""
 
-
 import pytest
 
 from benchmarks.endpoints.replay import replaying

@@ -50,6 +50,11 @@ def test_workers_that_die_again_and_again_at_one_step_are_given_up(workspace: Wo
         _note_start(workspace)
 
 
+def _starts(workspace: Workspace) -> list[int]:
+    """From which steps Ray started workers in a training that is not whole."""
+    return list(json.loads(workspace.read_bytes("building/train/checkpoints/starts.json")))
+
+
 @pytest.mark.ray
 def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspace) -> None:
     from sentence_transformers import SentenceTransformer
@@ -71,12 +76,12 @@ def test_two_workers_train_the_same_encoder_as_one(generated_workspace: Workspac
         wrong = {"encoder.lora_rank": 2, "encoder.lora_targets": ["no_such_layer"], "workers": 2}
         with pytest.raises(UserError, match="no_such_layer"):
             run(_config(workspace, **wrong), workspace, Reporter(io.StringIO()))
-        assert json.loads(workspace.read_bytes("building/train/checkpoints/starts.json")) == [0]  # Ray started no workers anew
+        assert _starts(workspace) == [0], "Ray started no workers anew"
 
         broken = {"learning_rate": 1e30, "warmup": 0.0, "workers": 2}
         with pytest.raises(UserError, match=r"NaN or infinite at step 2: lower train\.learning_rate"):
             run(_config(workspace, **broken), workspace, Reporter(io.StringIO()))
-        assert json.loads(workspace.read_bytes("building/train/checkpoints/starts.json")) == [0]
+        assert _starts(workspace) == [0]
 
         output = io.StringIO()
         one = run(_config(workspace), workspace, Reporter(output))
