@@ -171,7 +171,6 @@ def test_what_is_too_long_is_told_as_such(words: int, url: str) -> None:
     assert with_engine(url, work) == ["too_long"] * 3
 
 
-def test_a_schema_that_the_server_cannot_follow_is_refused(url: str) -> None:
-    with pytest.raises(EngineError) as raised:
-        with_engine(url, lambda engine: engine.complete(CHAT, {"type": "nonsense"}, 30, 0.0, 0))
-    assert (raised.value.kind, raised.value.retryable) == ("refused", False)
+def test_a_schema_that_the_server_cannot_follow_goes_into_the_prompt(url: str) -> None:
+    done = with_engine(url, lambda engine: engine.complete(CHAT, {"type": "nonsense"}, 30, 0.0, 0))
+    assert 0 < done.generated_tokens <= 30
