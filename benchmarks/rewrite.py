@@ -4,8 +4,8 @@
 
 The writer's and judge's answers are recorded (`recordings/rewrite/answers.jsonl.gz`), so the run asks no LLM. They were
 written by hand, each from its prompt alone. A reader then read every negative: `readings.jsonl` says whether it breaks
-what it says it breaks, and gives no answer. The held-out pairs of `pairs.json` were read last, after all prompts and
-gates were final. The peer is the run of the same pairs with the prompts and gates before, in the source's `results/`.
+what it says it breaks, and gives no answer. The held-out pairs of `pairs.json` played no part while prompts and gates
+were made. The peer is the run of the same pairs with the prompts and gates before, in the source's `results/`.
 """
 
 import argparse
